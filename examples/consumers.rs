@@ -73,7 +73,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     println!("polled: {} events, then {}", fetched.len(), rest.len());
 
     // A subscription, from a replica: first the existing events, then new ones as soon as they arrive.
-    let mut subscription = store.subscribe(&deposits).start(rest.cursor()).build();
+    let mut subscription = store.subscribe(&deposits).start_at(rest.cursor()).build();
     deposit(&store, "bob", 10).await?;
     if let Some(batch) = subscription.next_batch().await {
         let batch = batch?;
@@ -98,7 +98,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     println!("the consumer is {} events behind", status.events_behind());
 
     // A read model: each event takes effect exactly once, and users see their own writes.
-    let read_models = ReadModels::builder(&store).with(Balances)?.start();
+    let read_models = ReadModels::builder(&store).with(Balances)?.start()?;
     read_models.wait_until_caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
     let mark = deposit(&store, "ada", 100).await?;
     read_models.wait_until_handled("balances", mark).await?;

@@ -100,7 +100,9 @@ impl Keys {
         let bound = bound_to(id, event_type, person);
         let sealed = self.of(person).await?.encrypt(&nonce, Payload { msg: &text, aad: &bound }).map_err(unreadable)?;
         let bytes = [nonce.as_slice(), &sealed].concat();
-        Ok(NewEvent::from_bytes(event_type, SEALED, bytes).with_id(id).with_tag(format!("{PERSON}{person}")))
+        Ok(NewEvent::from_payload(event_type, mainstem::Payload::bytes(SEALED, bytes))
+            .with_id(id)
+            .with_tag(format!("{PERSON}{person}")))
     }
 }
 

@@ -14,9 +14,9 @@ use std::{
 };
 
 use mainstem::{
-    After, AppendCondition, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, Json, NewEvent, Payload,
-    Result, StreamPlace,
-    backend::{Answer, AppendRequest, BoxFuture, Guard, QueryRequest},
+    AppendCondition, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, Json, NewEvent, Payload, Result,
+    StreamPlace,
+    backend::{After, Answer, AppendRequest, BoxFuture, Guard, QueryRequest},
 };
 use serde::{Deserialize, Serialize};
 

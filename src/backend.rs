@@ -13,8 +13,8 @@
 pub use crate::{
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
     store::{
-        Answer, AppendRequest, BoxFuture, BoxStream, DeleteSnapshotRequest, Guard, LoadAnswer, LoadRequest,
-        LoadSnapshotRequest, Piece, QueryRequest, ReadAfterRequest, ReadAfterSnapshotRequest, SaveSnapshotRequest,
-        Served, StreamAppend, WaitRequest,
+        After, Answer, AppendRequest, BoxFuture, BoxStream, DeleteSnapshotRequest, Guard, LoadSnapshotRequest,
+        LoadStreamAnswer, LoadStreamRequest, Order, Piece, QueryRequest, ReadAfterRequest, ReadAfterSnapshotRequest,
+        SaveSnapshotRequest, StreamAppend, WaitRequest,
     },
 };

@@ -141,7 +141,7 @@ pub use decide::{
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
-    Filter, FilterBuilder, FilterDigest, JsonPath, Matching, PositionBoundedFilter, Predicate, Selection,
+    Criteria, Filter, FilterBuilder, FilterDigest, JsonPath, Matching, PositionBoundedFilter, Predicate, Selection,
     TimeBoundedFilter,
 };
 pub use json::Json;
@@ -158,9 +158,9 @@ pub use scope::{
     with_eventual_consistency, with_session, with_strong_consistency,
 };
 pub use store::{
-    After, Append, AppendCondition, Appended, EventStore, ExpectedVersion, History, Import, Imported, LoadStream,
-    LoadedStream, LogName, Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore,
-    PostgresEventStoreBuilder, Query, QueryStream, StreamEnd,
+    Append, AppendCondition, Appended, EventStore, ExpectedVersion, History, Import, Imported, LoadStream,
+    LoadedStream, LogName, Lookup, MemoryEventStore, Page, PageQuery, PageStream, PostgresEventStore,
+    PostgresEventStoreBuilder, Query, QueryEnd, QueryStream, Served,
 };
 pub use store::{
     DeleteSnapshot, LoadOutcome, LoadSnapshot, Project, Projected, SaveOutcome, SaveSnapshot, Saved, Snapshot,

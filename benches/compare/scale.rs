@@ -59,7 +59,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let base = Site::open(args, server::start(args, &saved, 0, &[]).await?, &databases[0]).await?;
     let mut found = Found { report: Report::new("scale"), points: Vec::new() };
     server::print_facts(args, &base.cluster, &base.control, &mut found.report).await?;
-    let plan = Plan { rounds: args.pick(2, 5), span: args.span(1000, 5000) };
+    let plan = Plan { rounds: args.pick(2, 5), span: args.span(1000, 3000) };
     writers(args, &base, &plan, &mut found).await?;
     processes(args, &base, &plan, &mut found).await?;
     rates(args, &base, &plan, &mut found).await?;

@@ -79,7 +79,7 @@ pub(crate) async fn growth(store: &PostgresEventStore, events: u64) -> Outcome<f
 
 /// Reads all events; returns their number, and the most memory seen meanwhile, in kiB.
 async fn drain(store: &PostgresEventStore, look: bool) -> Outcome<(u64, u64)> {
-    let mut stream = store.stream(&Filter::any_event());
+    let mut stream = store.query_stream(&Filter::any_event());
     let (mut events, mut highest) = (0, 0);
     while let Some(event) = stream.next().await {
         events += 1;

@@ -120,7 +120,7 @@ impl Case {
             Self::StreamRow => {
                 let filter = Filter::any_event().until_position(ROWS);
                 for _ in 0..times / ROWS {
-                    let events = with_strong_consistency(async { store.stream(&filter) });
+                    let events = with_strong_consistency(async { store.query_stream(&filter) });
                     let mut stream = pin!(events.await);
                     while let Some(event) = stream.try_next().await? {
                         black_box(event);

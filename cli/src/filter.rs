@@ -1,8 +1,8 @@
 //! Builds a filter from options.
 
 use clap::Args;
-use mainstem::Filter;
-use serde_json::{json, value::RawValue};
+use mainstem::{Criteria, Filter, Predicate};
+use serde_json::value::RawValue;
 
 use crate::failure::{Failure, Result};
 
@@ -31,32 +31,29 @@ impl FilterArgs {
         if let Some(text) = &self.filter {
             return parse("--filter", text);
         }
-        let predicates = |option: &str, side: &str, texts: &[String]| {
-            let parsed = texts.iter().map(|text| {
-                let value: Box<RawValue> = serde_json::from_str(text)
-                    .map_err(|error| Failure::usage(format!("{option} {text:?} is not JSON: {error}")))?;
-                // Keep the text: a parsed value would round its numbers.
-                Ok(format!("{{\"{side}\":{value}}}"))
-            });
-            parsed.collect::<Result<Vec<_>>>()
-        };
-        let mut parts = Vec::new();
+        let mut criteria = Criteria::new();
         if !self.types.is_empty() {
-            parts.push(format!("\"any_type_of\":{}", json!(self.types)));
+            criteria = criteria.any_type_of(self.types.iter().map(String::as_str));
         }
         if !self.tags.is_empty() {
-            parts.push(format!("\"all_tags_of\":{}", json!(self.tags)));
+            criteria = criteria.all_tags_of(self.tags.iter().map(String::as_str));
         }
-        let mut all = predicates("--payload", "payload", &self.payload)?;
-        all.extend(predicates("--metadata", "metadata", &self.metadata)?);
-        if !all.is_empty() {
-            parts.push(format!("\"all_predicates_of\":[{}]", all.join(",")));
+        for text in &self.payload {
+            criteria = criteria.all_predicates_of([Predicate::payload_contains(&json("--payload", text)?)]);
         }
-        if parts.is_empty() {
+        for text in &self.metadata {
+            criteria = criteria.all_predicates_of([Predicate::metadata_contains(&json("--metadata", text)?)]);
+        }
+        if criteria.is_empty() {
             return Ok(Filter::any_event());
         }
-        parse("the filter", &format!("{{\"matching\":[{{{}}}]}}", parts.join(",")))
+        criteria.finish().map_err(|error| Failure::usage(format!("the filter: {error}")))
     }
+}
+
+/// The text of a value, since a parsed one would round its numbers.
+fn json(option: &str, text: &str) -> Result<Box<RawValue>> {
+    serde_json::from_str(text).map_err(|error| Failure::usage(format!("{option} {text:?} is not JSON: {error}")))
 }
 
 /// Parses a filter in the library's JSON form.

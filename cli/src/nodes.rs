@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstem::{Client, LogName, PostgresEventStore, PrimaryState, Router, RouterBuilder, RouterStatus};
+use mainstem::{Client, LogName, PostgresEventStore, Router, RouterBuilder, RouterStatus};
 
 use crate::{
     args::Connection,
@@ -82,7 +82,7 @@ pub(crate) struct Reached {
 
 /// Whether this node is the primary.
 pub(crate) fn leads(status: &RouterStatus, node: &str) -> bool {
-    matches!(&status.primary, PrimaryState::Known(name) if **name == *node)
+    status.primary.known().is_some_and(|name| **name == *node)
 }
 
 /// A connection to each node of the router, in the router's order, whatever the node's role and condition.

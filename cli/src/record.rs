@@ -172,7 +172,9 @@ pub(crate) fn new_event(place: &str, text: &str) -> Result<NewEvent> {
     };
     let mut event = match (payload, bytes, content_type) {
         (Some(payload), None, None) => NewEvent::from_json(event_type, json("payload", &payload)?),
-        (None, Some(Bytes(bytes)), Some(content_type)) => NewEvent::from_bytes(event_type, content_type, bytes),
+        (None, Some(Bytes(bytes)), Some(content_type)) => {
+            NewEvent::from_payload(event_type, Payload::bytes(content_type, bytes))
+        }
         _ => return Err(wrong("an event has either a payload, or bytes and their content_type".into())),
     };
     event = event.with_tags(tags);

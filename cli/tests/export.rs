@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use mainstem::{
-    AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent, PostgresEventStore, testing::LocalCluster,
+    AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent, Payload, PostgresEventStore, testing::LocalCluster,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -64,9 +64,13 @@ async fn varied(store: &PostgresEventStore) {
     };
     append(vec![new("A", json!(null)), new("A", json!({"big": 12345678901234567890_u64, "text": "ü\n\"\\"}))], None)
         .await;
-    append(vec![NewEvent::from_bytes("B", "x/y", vec![0, 255, 10, 13])], Some("s-1")).await;
+    append(vec![NewEvent::from_payload("B", Payload::bytes("x/y", vec![0, 255, 10, 13]))], Some("s-1")).await;
     append(
-        vec![NewEvent::from_bytes("B", "x/y", vec![]), new("C", json!([1.5, "b"])), new("C", json!("x"))],
+        vec![
+            NewEvent::from_payload("B", Payload::bytes("x/y", vec![])),
+            new("C", json!([1.5, "b"])),
+            new("C", json!("x")),
+        ],
         Some("s-1"),
     )
     .await;

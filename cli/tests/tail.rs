@@ -1,6 +1,6 @@
 //! `mainstem tail`.
 
-use mainstem::{AppendCondition, EventStore, NewEvent};
+use mainstem::{AppendCondition, EventStore, NewEvent, Payload};
 use serde_json::{Value, json};
 
 use crate::support::{Ran, fill, log, run, start};
@@ -16,7 +16,7 @@ async fn tail_prints_new_events_until_ctrl_c() {
     let mut tail = start(&urls, &["tail", "--after", "1"]);
     let line: Value = serde_json::from_str(&tail.line().await).unwrap();
     assert_eq!((&line["position"], &line["type"], &line["payload"]), (&json!(2), &json!("Old"), &json!({"n": 2})));
-    let new = NewEvent::from_bytes("New", "x/y", *b"\x01\x02");
+    let new = NewEvent::from_payload("New", Payload::bytes("x/y", *b"\x01\x02"));
     store.append([new], AppendCondition::none()).await.unwrap();
     let line: Value = serde_json::from_str(&tail.line().await).unwrap();
     assert_eq!((&line["position"], &line["bytes"], &line["content_type"]), (&json!(3), &json!("AQI="), &json!("x/y")));

@@ -43,6 +43,7 @@ const AIMS: [(&str, Aim); 43] = [
     ("causal_extra_us", AtMost(60.0)),
     ("wake_ms", AtMost(5.0)),
     ("worst_postgres_peer_ratio", AtLeast(5.0)),
+    ("worst_postgres_row_ratio", AtLeast(1.0)),
     ("umadb_ratio", AtLeast(1.0)),
     ("disk_vs_origin", AtMost(1.0)),
     ("anomalies", AtMost(0.0)),

@@ -59,7 +59,7 @@ pub(crate) const PARTS: [Part; 20] = [
     drill("drill-silence", "nodes that stop answering", "silence --rounds 50", "silence --rounds 1000"),
     drill("drill-shield", "a load for ten primaries, without replicas", "shield --rounds 4", "shield --rounds 20"),
     drill("drill-balance", "load shares of replicas", "balance --rounds 3", "balance --rounds 6"),
-    drill("drill-causal", "reads of what the reader wrote or saw", "causal --rounds 20", "causal --rounds 1000"),
+    drill("drill-causal", "reads of what the reader wrote or saw", "causal --rounds 20", "causal --rounds 500"),
     drill("drill-http", "browsers and two instances", "http --rounds 1", "http --rounds 10"),
     // Drills that are running when the time is up are allowed to finish: 20 minutes at most.
     Part {

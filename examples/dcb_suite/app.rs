@@ -214,9 +214,9 @@ async fn append(
         Some(condition) => condition.condition(app.flaw)?,
         None => AppendCondition::none(),
     };
-    let events = events
-        .into_iter()
-        .map(|SuiteEvent { r#type, tags, data }| NewEvent::from_bytes(r#type, DATA, data.into_bytes()).with_tags(tags));
+    let events = events.into_iter().map(|SuiteEvent { r#type, tags, data }| {
+        NewEvent::from_payload(r#type, Payload::bytes(DATA, data.into_bytes())).with_tags(tags)
+    });
     let start = Instant::now();
     let outcome = app.store.append(events, condition).await;
     let duration_in_microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -205,7 +205,7 @@ impl Actor {
 /// Reads the whole log and checks that each event was allowed at its position.
 pub(crate) async fn judge(store: &impl EventStore) -> Result {
     let (mut shelf, mut readers) = (BTreeMap::<u32, Option<u32>>::new(), BTreeMap::<u32, BTreeSet<u32>>::new());
-    let mut log = store.stream(&Filter::any_event());
+    let mut log = store.query_stream(&Filter::any_event());
     while let Some(event) = log.next().await {
         let event = event?;
         if event.event_type() == CommandRecord::EVENT_TYPE {

@@ -56,7 +56,7 @@ impl Library {
         let store = PostgresEventStore::with_name(&router, LogName::new(SCHEMA, "events")?);
         store.migrate().timeout(START).await?;
         // The read model reads from the primary, where it writes: otherwise a paused replica would stop it, too.
-        let read_models = ReadModels::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
+        let read_models = ReadModels::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start()?;
         let desk = Desk::new(&store, read_models);
         desk.furnish(&TITLES, &NAMES).await?;
         nodes.wait_until_caught_up().await?;

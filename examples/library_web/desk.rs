@@ -166,7 +166,7 @@ impl Desk {
 
     fn primary(&self) -> String {
         match self.store.router().status().primary {
-            PrimaryState::Known(name) => name.to_string(),
+            PrimaryState::Known { node: name, .. } => name.to_string(),
             _ => "unknown".to_owned(),
         }
     }

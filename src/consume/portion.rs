@@ -89,7 +89,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::{Mark, NewEvent};
+    use crate::{Mark, NewEvent, Payload};
 
     const MIB: usize = 1 << 20;
 
@@ -97,13 +97,14 @@ mod tests {
     /// end.
     fn piece(events: u64, bytes: usize, apart: u64) -> Piece {
         let event = |n: u64| {
-            let event = NewEvent::from_bytes("A", "b", vec![0; bytes]).into_recorded(n * apart, SystemTime::now());
+            let event = NewEvent::from_payload("A", Payload::bytes("b", vec![0; bytes]))
+                .into_recorded(n * apart, SystemTime::now());
             assert_eq!(event.byte_len(), bytes + 4, "its type, its content type and {{}}");
             event
         };
         let events: Vec<Event> = (1..=events).map(event).collect();
         let reached = events.last().map(Event::mark);
-        Piece::new(events, reached, Some(Mark::new(u64::MAX, crate::EventId::new())))
+        Piece::new(events, Some(Mark::new(u64::MAX, crate::EventId::new()))).reached(reached)
     }
 
     #[test]

@@ -99,10 +99,17 @@ enum Step {
 impl Reading {
     pub(super) fn new(plan: Plan, start: Start) -> Self {
         let portion = Portion::new(plan.batch_events, plan.batch_bytes);
+        // What is known without a query.
+        let (start, after) = match start {
+            Start::Beginning | Start::AfterPosition(0) => (None, After::Beginning),
+            Start::After(mark) => (None, After::Mark(mark)),
+            Start::AfterPosition(position) => (None, After::Position(position)),
+            start => (Some(start), After::Beginning),
+        };
         let mut reading = Self {
             plan,
-            start: Some(start),
-            after: After::Beginning,
+            start,
+            after,
             portion,
             step: Exclusive::new(Step::Over),
             error_pause: FIRST_ERROR_PAUSE,
@@ -112,15 +119,6 @@ impl Reading {
             fresh_until: None,
             is_doubted: false,
         };
-        if let Start::Beginning | Start::After(_) | Start::AfterPosition(_) = start {
-            // Known without a query.
-            reading.after = match start {
-                Start::After(mark) => After::Mark(mark),
-                Start::AfterPosition(position @ 1..) => After::Position(position),
-                _ => After::Beginning,
-            };
-            reading.start = None;
-        }
         let first = reading.first_step();
         reading.step.set(first);
         reading
@@ -215,7 +213,7 @@ impl Reading {
     }
 
     fn first_step(&self) -> Step {
-        match self.start {
+        match self.start.clone() {
             None => self.read(false),
             Some(start) => {
                 let Plan { store, consistency, timeout, .. } = self.plan.clone();

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The place where a subscription, a fetch or a new consumer begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
     /// At the first event of the log.

@@ -40,7 +40,7 @@ impl SubscriptionBuilder {
     pub const DEFAULT_BATCH_BYTES: usize = Plan::BATCH_BYTES;
 
     /// Sets where the subscription begins. Defaults to the [beginning](Start::Beginning) of the log.
-    pub fn start(mut self, start: impl Into<Start>) -> Self {
+    pub fn start_at(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
     }

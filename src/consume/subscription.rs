@@ -110,7 +110,7 @@ impl Subscription {
     }
 
     /// Returns the place up to which everything was delivered: to continue from here,
-    /// [start](super::SubscriptionBuilder::start) another subscription after it. `None` at the beginning of the log,
+    /// [start](super::SubscriptionBuilder::start_at) another subscription after it. `None` at the beginning of the log,
     /// and until the place of another start is known.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {

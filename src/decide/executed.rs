@@ -104,7 +104,13 @@ impl<R: fmt::Display> fmt::Display for CommandError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { reason, .. } => write!(f, "refused: {reason}"),
-            Self::GaveUp { error, .. } => error.fmt(f),
+            Self::GaveUp { attempts, .. } => {
+                f.write_str("the command was given up after ")?;
+                match attempts.decisions {
+                    1 => f.write_str("1 decision"),
+                    decisions => write!(f, "{decisions} decisions"),
+                }
+            }
         }
     }
 }
@@ -113,8 +119,7 @@ impl<R: fmt::Display + fmt::Debug> StdError for CommandError<R> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Refused { .. } => None,
-            // Its own text is already the text of this error.
-            Self::GaveUp { error, .. } => error.source(),
+            Self::GaveUp { error, .. } => Some(error),
         }
     }
 }

@@ -141,7 +141,7 @@ async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events:
         applied += 1;
     }
     // A stream that ended without an error has an end, and was served by a node.
-    let head = events.end().and_then(crate::StreamEnd::head);
+    let head = events.end().and_then(crate::QueryEnd::head);
     let node = events.node().unwrap_or_default().into();
     let role = events.role().unwrap_or(Role::Primary);
     let token = events.end().map(|end| end.token().clone()).unwrap_or_default();

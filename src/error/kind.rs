@@ -19,9 +19,6 @@ pub enum ErrorKind {
     Conflict,
     /// The server answered with an error that has no kind of its own; see [`Error::sqlstate`](crate::Error::sqlstate).
     Database,
-    /// The caller no longer owns what it tried to save: a consumer's partitions have been taken over, or it was reset.
-    /// Nothing was saved. Continue from the stored checkpoint.
-    Fenced,
     /// Data that was read cannot be decoded as the program expects: another program or an older version wrote it, or it
     /// is something other than was assumed. The sender of the request is not at fault.
     InvalidData,
@@ -37,6 +34,9 @@ pub enum ErrorKind {
     /// [connection](crate::RouterBuilder::waiting_calls), wait already that another one would only time out; or too
     /// many commands or projections are in flight. Nothing was sent. Slow down and retry.
     Overloaded,
+    /// The caller no longer owns what it tried to save: a consumer's partitions have been taken over, or it was reset.
+    /// Nothing was saved. Continue from the stored checkpoint.
+    OwnershipLost,
     /// A write was attempted on a read-only connection.
     ReadOnly,
     /// No replica can serve the read, and the primary has [taken over](crate::RouterBuilder::fallback) as many reads as
@@ -75,12 +75,12 @@ impl ErrorKind {
             Self::Configuration => "configuration",
             Self::Conflict => "conflict",
             Self::Database => "database",
-            Self::Fenced => "fenced",
             Self::InvalidData => "invalid_data",
             Self::InvalidInput => "invalid_input",
             Self::LogDiverged => "log_diverged",
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Overloaded => "overloaded",
+            Self::OwnershipLost => "ownership_lost",
             Self::ReadOnly => "read_only",
             Self::ReplicasUnavailable => "replicas_unavailable",
             Self::Schema => "schema",

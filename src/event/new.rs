@@ -1,6 +1,6 @@
 //! An event to append.
 
-use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, time::SystemTime};
 
 use serde::Serialize;
 
@@ -88,19 +88,8 @@ impl NewEvent {
         Self::from_payload(event_type, Payload::Json(payload))
     }
 
-    /// Creates an event of a type with opaque bytes as its payload, and their content type, such as `image/png`.
-    /// Everything else is as in [`new`](Self::new).
-    ///
-    /// The bytes are stored as they are, up to [16 MiB](Payload::MAX_BYTES_LEN); see [`Payload`].
-    pub fn from_bytes(
-        event_type: impl Into<Box<str>>,
-        content_type: impl Into<Arc<str>>,
-        bytes: impl Into<Arc<[u8]>>,
-    ) -> Self {
-        Self::from_payload(event_type, Payload::bytes(content_type, bytes))
-    }
-
-    /// Creates an event of a type with a payload of either kind. Everything else is as in [`new`](Self::new).
+    /// Creates an event of a type with a payload of either kind, JSON or opaque bytes with their content type:
+    /// [`Payload::bytes`]. Everything else is as in [`new`](Self::new).
     pub fn from_payload(event_type: impl Into<Box<str>>, payload: Payload) -> Self {
         Self {
             id: EventId::new(),

@@ -15,7 +15,7 @@ use crate::{Error, Json, Result, json::quoted};
 /// ```
 /// use mainstem::{NewEvent, Payload};
 ///
-/// let scanned = NewEvent::from_bytes("PageScanned", "image/png", *b"\x89PNG").with_tag("book:b-1");
+/// let scanned = NewEvent::from_payload("PageScanned", Payload::bytes("image/png", *b"\x89PNG")).with_tag("book:b-1");
 /// match scanned.payload() {
 ///     Payload::Json(json) => panic!("JSON: {json}"),
 ///     Payload::Bytes { content_type, bytes } => assert_eq!((&**content_type, bytes.len()), ("image/png", 4)),

@@ -99,7 +99,8 @@ fn events_the_database_would_refuse_fail_validation() {
 
 #[test]
 fn bytes_have_a_content_type_and_limits() {
-    let bytes = |content_type: &str, len: usize| NewEvent::from_bytes("Scanned", content_type, vec![0; len]);
+    let bytes =
+        |content_type: &str, len: usize| NewEvent::from_payload("Scanned", Payload::bytes(content_type, vec![0; len]));
     bytes("a", Payload::MAX_BYTES_LEN).validate().unwrap();
     let too_long = refusal(&bytes("a", Payload::MAX_BYTES_LEN + 1));
     assert!(too_long.starts_with("event of type \"Scanned\": the payload of 16777217 bytes is longer"), "{too_long}");
@@ -110,7 +111,8 @@ fn bytes_have_a_content_type_and_limits() {
     for text in ["a\0", "a\nb", "\u{7f}", "é"] {
         assert!(refusal(&bytes(text, 0)).contains("is not printable ASCII"), "{text:?}");
     }
-    let scanned = NewEvent::from_bytes("Scanned", "text/html", *b"<b>").into_recorded(4, SystemTime::now());
+    let scanned =
+        NewEvent::from_payload("Scanned", Payload::bytes("text/html", *b"<b>")).into_recorded(4, SystemTime::now());
     let error = scanned.decode::<String>().unwrap_err();
     let expected = "payload of the event of type \"Scanned\" at position 4: 3 bytes of \"text/html\" are opaque, not JSON to decode";
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidData, expected.into()));

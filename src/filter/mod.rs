@@ -6,6 +6,7 @@
 mod bounds;
 mod builder;
 mod canonical;
+mod criteria;
 mod item;
 mod matches;
 mod predicate;
@@ -22,6 +23,7 @@ pub use self::{
     bounds::{Bounds, PositionBoundedFilter, Selection, TimeBoundedFilter},
     builder::{FilterBuilder, Matching},
     canonical::FilterDigest,
+    criteria::Criteria,
     item::{FilterItem, PredicateGroup},
     predicate::{Fragment, JsonPath, Predicate, Side},
 };
@@ -113,7 +115,8 @@ impl Filter {
         Self { items: None }
     }
 
-    /// Starts a filter with its first item; [`FilterBuilder`] shows the grammar.
+    /// Starts a filter with its first item; [`FilterBuilder`] shows the grammar. Where parts are optional at run time, use
+    /// [`Criteria`].
     pub fn matching() -> Matching {
         Matching::first()
     }

@@ -31,7 +31,7 @@ pub(super) struct TokenIsLost;
 pub fn status(error: &Error) -> StatusCode {
     match error.kind() {
         ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
-        ErrorKind::Conflict | ErrorKind::Fenced => StatusCode::CONFLICT,
+        ErrorKind::Conflict | ErrorKind::OwnershipLost => StatusCode::CONFLICT,
         ErrorKind::LogDiverged | ErrorKind::Unproven => StatusCode::PRECONDITION_FAILED,
         ErrorKind::Database if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Application

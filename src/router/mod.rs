@@ -200,8 +200,8 @@ impl Router {
     /// let mut watch = router.watch();
     /// tokio::spawn(async move {
     ///     while let Some(status) = watch.next().await {
-    ///         if let PrimaryState::SplitBrain(one, other) = &status.primary {
-    ///             eprintln!("{one} and {other} both take writes");
+    ///         if let PrimaryState::SplitBrain { nodes, .. } = &status.primary {
+    ///             eprintln!("{} all take writes", nodes.join(", "));
     ///         }
     ///     }
     /// });
@@ -272,8 +272,8 @@ impl Router {
     /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
     /// use mainstem::PrimaryState;
     ///
-    /// if let PrimaryState::Fenced(primary) = router.status().primary {
-    ///     println!("{primary} takes writes, but a newer timeline than its own was seen");
+    /// if let PrimaryState::Fenced { node, .. } = router.status().primary {
+    ///     println!("{node} takes writes, but a newer timeline than its own was seen");
     ///     // On the word of an operator:
     ///     router.forget("10.0.0.3:5432")?;
     /// }

@@ -131,18 +131,18 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
     for now in &now.nodes {
         // Nodes that come and go are logged where they are added or removed.
         let Some(before) = before.nodes.iter().find(|before| before.name == now.name) else { continue };
-        let (node, role, condition) = (&*now.name, now.role.as_str(), now.condition);
+        let (node, role, condition) = (&*now.name, now.role.as_str(), &now.condition);
         with_metrics! {
-            let is_out = |condition: NodeCondition| matches!(condition, NodeCondition::Ejected { .. });
+            let is_out = |condition: &NodeCondition| matches!(condition, NodeCondition::Ejected { .. });
             if let NodeCondition::Ejected { cause, .. } = condition
-                && !is_out(before.condition)
+                && !is_out(&before.condition)
             {
-                gauges::ejected(&now.name, cause);
+                gauges::ejected(&now.name, *cause);
             }
         }
-        if before.condition != condition && !matches!(condition, NodeCondition::Serving | NodeCondition::SlowStart) {
+        if before.condition != *condition && !matches!(condition, NodeCondition::Serving | NodeCondition::SlowStart) {
             tracing::warn!(target: TOPOLOGY, { { NODE } = node, { ROLE } = role, { CONDITION } = %condition }, "a node has changed");
-        } else if before.condition != condition || before.role != now.role {
+        } else if before.condition != *condition || before.role != now.role {
             tracing::info!(target: TOPOLOGY, { { NODE } = node, { ROLE } = role, { CONDITION } = %condition }, "a node has changed");
         }
     }
@@ -248,9 +248,9 @@ mod tests {
         let (system, timeline, sent_at) = (Some(7), Some(1), replica.now());
         let standing = Standing::Primary { flush: None };
         replica.probed(Report { sent_at, system, timeline, may_be_newer: false, instance: Some(2), standing });
-        assert_eq!(news(&mut watch).unwrap().primary, PrimaryState::SplitBrain("p".into(), "r".into()));
+        assert_eq!(news(&mut watch).unwrap().primary, PrimaryState::SplitBrain { nodes: vec!["p".into(), "r".into()] });
         primary.told_role(Role::Replica);
-        assert_eq!(news(&mut watch).unwrap().primary, PrimaryState::Known("r".into()));
+        assert_eq!(news(&mut watch).unwrap().primary, PrimaryState::Known { node: "r".into() });
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use futures_util::stream;
 
 use super::{
-    Append, AppendCondition, Appended, BoxStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup, Piece, Query,
-    QueryRequest, QueryStream, ReadAfterRequest, Served, StreamAppend, WaitRequest, lookup, read_after, refusal,
-    served_by::served_by,
+    Append, AppendCondition, Appended, BoxStream, Import, LoadStream, LoadStreamAnswer, LoadStreamRequest, Lookup,
+    Piece, Query, QueryRequest, QueryStream, ReadAfterRequest, Served, StreamAppend, WaitRequest, lookup, read_after,
+    refusal, served_by::served_by,
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
@@ -55,6 +55,14 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Implement the methods that begin with `run_`, and [`token_of_unknown_place`](Self::token_of_unknown_place) if you need it. Leave the
 /// others as they are: behind an `Arc` or a `Box`, and so in a [`CommandExecutor`](crate::CommandExecutor), only these
 /// methods are yours.
+///
+/// # Wrapping a store
+///
+/// A store that passes calls on to another one, to trace or to encrypt them, implements *every* method that begins with
+/// `run_`, and [`token_of_unknown_place`](Self::token_of_unknown_place). What it leaves out has the default, which is built
+/// on its own `run_query`: right, but without what the inner store does better (a count that reads every event, a wait that
+/// polls). The default of `token_of_unknown_place` is even wrong around a [`PostgresEventStore`](crate::PostgresEventStore):
+/// a session would not see its own append of unknown outcome on a replica.
 pub trait EventStore: fmt::Debug + Send + Sync {
     /// Executes an append. The events are already validated: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;
@@ -87,13 +95,13 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     ///
     /// By default, it is one answer with everything in it. [`QueryRequest::in_pages`] creates a stream that holds
     /// little at a time.
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         Box::pin(stream::once(self.run_query(request)))
     }
 
     /// Executes the load of a fixed stream. By default, it uses [`run_query`](Self::run_query), which reads the whole
     /// log for it.
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
         let answer = self.run_query(request.of_everything());
         Box::pin(async move {
             let Answer { events, node, role, token, .. } = answer.await?;
@@ -167,7 +175,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     /// first, start with [`query`](Self::query) and end with [`Query::stream`].
     ///
     /// The scope is read when this method is called.
-    fn stream<S: Selection>(&self, selection: &S) -> QueryStream<S>
+    fn query_stream<S: Selection>(&self, selection: &S) -> QueryStream<S>
     where
         Self: Sized,
     {
@@ -219,8 +227,8 @@ macro_rules! forward {
                 (**self).run_query(request)
             }
 
-            fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
-                (**self).run_load(request)
+            fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
+                (**self).run_load_stream(request)
             }
 
             fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
@@ -231,8 +239,8 @@ macro_rules! forward {
                 (**self).run_exists(request)
             }
 
-            fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
-                (**self).run_stream(request)
+            fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+                (**self).run_query_stream(request)
             }
 
             fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {

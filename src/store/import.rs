@@ -64,7 +64,7 @@ pub struct Import<'a> {
     store: &'a dyn EventStore,
     events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
     condition: AppendCondition,
-    chunk_events: usize,
+    chunk_events: u64,
     chunk_bytes: usize,
     lock_time: Duration,
     timeout: Option<Duration>,
@@ -90,7 +90,7 @@ pub struct Imported {
 
 impl<'a> Import<'a> {
     /// The most events of a chunk, unless [`chunk_events`](Self::chunk_events) sets another value: 500.
-    pub const DEFAULT_CHUNK_EVENTS: usize = 500;
+    pub const DEFAULT_CHUNK_EVENTS: u64 = 500;
 
     /// The most bytes of a chunk, unless [`chunk_bytes`](Self::chunk_bytes) sets another value: 1 MiB.
     pub const DEFAULT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -117,7 +117,7 @@ impl<'a> Import<'a> {
     /// An event takes some tens of microseconds while the log is locked, so a chunk of 500 delays other appends by
     /// some tens of milliseconds. If the value is larger, they wait longer; if it is smaller, the import waits for more
     /// flushes of the WAL.
-    pub fn chunk_events(mut self, events: usize) -> Self {
+    pub fn chunk_events(mut self, events: u64) -> Self {
         self.chunk_events = events.max(1);
         self
     }
@@ -164,7 +164,7 @@ impl<'a> Import<'a> {
 
     async fn run(mut self) -> Result<Imported> {
         let mut events = Rest::new(std::mem::replace(&mut self.events, Box::new(iter::empty())));
-        let mut size = ChunkSize::new(self.chunk_events, self.lock_time);
+        let mut size = ChunkSize::new(usize::try_from(self.chunk_events).unwrap_or(usize::MAX), self.lock_time);
         let mut imported: Option<Imported> = None;
         loop {
             let mut chunk = events.take(size.events(), self.chunk_bytes);

@@ -42,7 +42,7 @@ use crate::{
 #[must_use = "a load does nothing until it is awaited"]
 pub struct LoadStream<'a> {
     store: &'a dyn EventStore,
-    request: LoadRequest,
+    request: LoadStreamRequest,
     noted: Noted,
 }
 
@@ -50,7 +50,7 @@ impl<'a> LoadStream<'a> {
     pub(super) fn new(store: &'a dyn EventStore, stream: Arc<str>) -> Self {
         let consistency = current_consistency();
         let (after_version, before_version, limit) = (0, None, None);
-        let request = LoadRequest {
+        let request = LoadStreamRequest {
             stream,
             after_version,
             before_version,
@@ -115,14 +115,15 @@ impl IntoFuture for LoadStream<'_> {
         let id = Arc::clone(&self.request.stream);
         let Self { store, mut request, mut noted } = self;
         (request.floor, request.wants_token) = noted.ask(&request.consistency);
-        let answer = store.run_load(request);
+        let answer = store.run_load_stream(request);
         let load = async move {
-            let LoadAnswer { events, version, last, node, role, token } = answer.await?;
+            let LoadStreamAnswer { events, version, last, node, role, token } = answer.await?;
             noted.saw(&token);
             Ok(LoadedStream { id, events, version, last, node, role, token })
         };
         Box::pin(
-            Operation::LoadStream.record(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())),
+            Operation::LoadStream
+                .record(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len() as u64)),
         )
     }
 }
@@ -130,7 +131,7 @@ impl IntoFuture for LoadStream<'_> {
 /// A load as a store receives it. The id is already validated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct LoadRequest {
+pub struct LoadStreamRequest {
     /// The id of the stream.
     pub stream: Arc<str>,
     /// Only events with a higher version.
@@ -151,10 +152,10 @@ pub struct LoadRequest {
     pub timeout: Option<Duration>,
 }
 
-impl LoadRequest {
+impl LoadStreamRequest {
     /// Returns the answer, out of all events of the log in its order, or of this stream in the order of its versions.
     #[must_use]
-    pub fn answer_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event> + Clone) -> LoadAnswer {
+    pub fn answer_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event> + Clone) -> LoadStreamAnswer {
         let version_of = |event: &Event| event.stream().filter(|it| it.id() == &*self.stream).map(|it| it.version());
         let last = log.clone().rev().find(|event| version_of(event).is_some());
         let is_in =
@@ -165,7 +166,7 @@ impl LoadRequest {
             Order::OldestFirst => found.take(limit).cloned().collect(),
             Order::NewestFirst => found.rev().take(limit).cloned().collect(),
         };
-        LoadAnswer::new(events, last.and_then(version_of).unwrap_or_default()).with_last(last.map(Event::id))
+        LoadStreamAnswer::new(events, last.and_then(version_of).unwrap_or_default()).with_last(last.map(Event::id))
     }
 
     /// Returns the query that reads the whole log.
@@ -180,7 +181,7 @@ impl LoadRequest {
 /// A store's answer to a load.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct LoadAnswer {
+pub struct LoadStreamAnswer {
     /// The requested events, in the requested order.
     pub events: Vec<Event>,
     /// The version of the stream's last event, in the same snapshot; 0 if it has none.
@@ -196,9 +197,9 @@ pub struct LoadAnswer {
     pub token: Token,
 }
 
-served_by!(LoadAnswer);
+served_by!(LoadStreamAnswer);
 
-impl LoadAnswer {
+impl LoadStreamAnswer {
     /// Creates an answer from the requested events, in the requested order, and the version of the stream's last event
     /// in the same snapshot, which is 0 if it has none.
     #[must_use]

@@ -13,8 +13,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
-    WaitRequest,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadStreamAnswer, LoadStreamRequest,
+    QueryRequest, Snapshot, WaitRequest,
     condition::{After, Guard},
     refusal,
 };
@@ -95,7 +95,7 @@ impl EventStore for MemoryEventStore {
         })
     }
 
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
         let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +117,7 @@ impl EventStore for MemoryEventStore {
         })
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         request.in_pages(self.clone())
     }
 

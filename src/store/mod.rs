@@ -54,7 +54,7 @@ pub use self::{
     expected::{ExpectedVersion, StreamAppend},
     history::History,
     import::{Import, Imported},
-    load::{LoadAnswer, LoadRequest, LoadStream, LoadedStream},
+    load::{LoadStream, LoadStreamAnswer, LoadStreamRequest, LoadedStream},
     lookup::{Lookup, Served},
     memory::MemoryEventStore,
     page::Page,
@@ -70,7 +70,7 @@ pub use self::{
         ReadAfterSnapshotRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey,
         SnapshotStore,
     },
-    stream::{BoxStream, PageStream, QueryStream, StreamEnd},
+    stream::{BoxStream, PageStream, QueryEnd, QueryStream},
 };
 #[cfg(feature = "testing")]
 pub use self::{

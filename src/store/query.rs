@@ -111,7 +111,7 @@ impl<'a, S: Selection> Query<'a, S> {
     /// Reads the events one by one, without holding them all: see [`QueryStream`].
     pub fn stream(self) -> QueryStream<S> {
         let Call { store, request, noted } = self.call.asked();
-        QueryStream::new(store.run_stream(request), self.selection, noted)
+        QueryStream::new(store.run_query_stream(request), self.selection, noted)
     }
 
     fn page(self) -> PageQuery<'a, S> {
@@ -147,7 +147,7 @@ impl<S: Selection> PageQuery<'_, S> {
     /// Reads the events one by one, without holding them all: see [`PageStream`].
     pub fn stream(self) -> PageStream<S> {
         let Call { store, request, noted } = self.call.asked();
-        PageStream::new(QueryStream::new(store.run_stream(request), self.selection, noted))
+        PageStream::new(QueryStream::new(store.run_query_stream(request), self.selection, noted))
     }
 }
 
@@ -165,7 +165,9 @@ impl<S: Selection> IntoFuture for Query<'_, S> {
             noted.saw(&token);
             Ok(History { selection, events, head, node, role, token })
         };
-        Box::pin(Operation::Query.record(query, |history| Done::read(history.node(), history.role(), history.len())))
+        Box::pin(
+            Operation::Query.record(query, |history| Done::read(history.node(), history.role(), history.len() as u64)),
+        )
     }
 }
 
@@ -183,6 +185,6 @@ impl<S: Selection> IntoFuture for PageQuery<'_, S> {
             noted.saw(&answer.token);
             Ok(Page::new(answer, selection))
         };
-        Box::pin(Operation::Query.record(query, |page| Done::read(page.node(), page.role(), page.len())))
+        Box::pin(Operation::Query.record(query, |page| Done::read(page.node(), page.role(), page.len() as u64)))
     }
 }

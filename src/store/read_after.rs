@@ -136,7 +136,7 @@ impl ReadAfterRequest {
             _ => head,
         };
         let reached = reached.filter(|reached| reached.position() > after);
-        Ok(Piece::new(events, reached, head).served_by(node, role).with_token(token))
+        Ok(Piece::new(events, head).reached(reached).served_by(node, role).with_token(token))
     }
 }
 
@@ -163,11 +163,20 @@ impl Room {
 served_by!(Piece);
 
 impl Piece {
-    /// Creates a piece from the matching events, the place up to which there are no others, and the last event of the
-    /// whole log in the same snapshot. The fields say when the latter two are `None`.
+    /// Creates a piece from the matching events and the last event of the whole log in the same snapshot, which is
+    /// `None` for an empty log. The piece reaches up to there; if it does not, say so with
+    /// [`reached`](Self::reached).
     #[must_use]
-    pub fn new(events: Vec<Event>, reached: Option<Mark>, head: Option<Mark>) -> Self {
-        Self { events, reached, head, node: "local".into(), role: Role::Primary, token: Token::new() }
+    pub fn new(events: Vec<Event>, head: Option<Mark>) -> Self {
+        Self { events, reached: head, head, node: "local".into(), role: Role::Primary, token: Token::new() }
+    }
+
+    /// Replaces the place up to which there are no other matching events. The field of that name says when it is
+    /// `None`.
+    #[must_use]
+    pub fn reached(mut self, reached: Option<Mark>) -> Self {
+        self.reached = reached;
+        self
     }
 
     /// Whether the log had nothing more after this piece when it was read.

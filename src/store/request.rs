@@ -80,7 +80,7 @@ impl QueryRequest {
         }
     }
 
-    /// Creates a [stream](EventStore::run_stream) out of [queries](EventStore::run_query), each for the next thousand
+    /// Creates a [stream](EventStore::run_query_stream) out of [queries](EventStore::run_query), each for the next thousand
     /// events after those before.
     ///
     /// It holds one page at a time. Each page is a separate search: this suits stores that find the events after a

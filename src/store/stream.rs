@@ -35,7 +35,7 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 /// # let store = MemoryEventStore::new();
 /// # store.append([NewEvent::new("CopyAdded", &())?], AppendCondition::none()).await?;
 /// let copies = Filter::matching().any_type_of(["CopyAdded", "CopyRemoved"]).finish()?;
-/// let mut stream = store.stream(&copies);
+/// let mut stream = store.query_stream(&copies);
 /// let mut count = 0;
 /// while let Some(event) = stream.next().await {
 ///     count += if event?.event_type() == "CopyAdded" { 1 } else { -1 };
@@ -78,7 +78,7 @@ pub struct QueryStream<S = Filter> {
     served: Option<(Arc<str>, Role)>,
     token: Token,
     noted: Noted,
-    end: Option<StreamEnd<S>>,
+    end: Option<QueryEnd<S>>,
     /// The store is called in this span.
     span: Span,
     call_span: Option<OperationSpan>,
@@ -87,7 +87,7 @@ pub struct QueryStream<S = Filter> {
 
 /// What a complete [`QueryStream`] provides, at its end and not before.
 #[derive(Clone, Debug)]
-pub struct StreamEnd<S = Filter> {
+pub struct QueryEnd<S = Filter> {
     selection: S,
     head: Option<Mark>,
     token: Token,
@@ -96,7 +96,7 @@ pub struct StreamEnd<S = Filter> {
 impl<S: Selection> QueryStream<S> {
     pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S, noted: Noted) -> Self {
         let (events, token) = (Vec::new().into_iter(), Token::new());
-        let span = Operation::Stream.span();
+        let span = Operation::QueryStream.span();
         Self {
             answers: Some(answers),
             selection,
@@ -127,7 +127,7 @@ impl<S: Selection> QueryStream<S> {
     }
 
     /// Returns what the complete read provides; `None` until it is complete.
-    pub fn end(&self) -> Option<&StreamEnd<S>> {
+    pub fn end(&self) -> Option<&QueryEnd<S>> {
         self.end.as_ref()
     }
 
@@ -161,7 +161,7 @@ impl<S: Selection> QueryStream<S> {
                 return Poll::Ready(Some(Ok(event)));
             }
             let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
-            self.call_span.get_or_insert_with(|| OperationSpan::begin(Operation::Stream, self.span.clone()));
+            self.call_span.get_or_insert_with(|| OperationSpan::begin(Operation::QueryStream, self.span.clone()));
             match ready!(self.span.in_scope(|| answers.as_mut().poll_next(cx))) {
                 Some(Ok(Answer { events, head, node, role, token })) => {
                     self.head.get_or_insert(head);
@@ -185,7 +185,7 @@ impl<S: Selection> QueryStream<S> {
                         return Poll::Ready(Some(Err(error)));
                     };
                     self.record(None);
-                    self.end = Some(StreamEnd { selection: self.selection.clone(), head, token: self.token.clone() });
+                    self.end = Some(QueryEnd { selection: self.selection.clone(), head, token: self.token.clone() });
                     return Poll::Ready(None);
                 }
             }
@@ -193,7 +193,7 @@ impl<S: Selection> QueryStream<S> {
     }
 }
 
-impl<S> StreamEnd<S> {
+impl<S> QueryEnd<S> {
     /// Returns the last event of the whole log when the stream began, whether it matched or not. `None` if the log was
     /// empty.
     #[must_use]
@@ -202,7 +202,7 @@ impl<S> StreamEnd<S> {
     }
 }
 
-impl<S> StreamEnd<S> {
+impl<S> QueryEnd<S> {
     /// Returns a token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
     #[must_use]
     pub fn token(&self) -> &Token {
@@ -210,7 +210,7 @@ impl<S> StreamEnd<S> {
     }
 }
 
-impl StreamEnd {
+impl QueryEnd {
     /// Returns the condition that guards this read: no event that matches the filter has been appended since it began.
     ///
     /// As with [`History::unchanged`](crate::History::unchanged), only the complete read of a whole filter has it.
@@ -218,7 +218,7 @@ impl StreamEnd {
     /// ```compile_fail,E0599
     /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) {
     /// # use mainstem::EventStore;
-    /// let stream = store.stream(&filter.after_position(17));
+    /// let stream = store.query_stream(&filter.after_position(17));
     /// stream.end().unwrap().unchanged();
     /// # }
     /// ```

@@ -63,7 +63,7 @@ pub const CALL: &str = "mainstem::call";
 /// [`FALLBACK_SPENT`].
 pub const TOPOLOGY: &str = "mainstem::topology";
 
-/// The target of the operations of stores: the spans `append`, `query`, `last`, `count`, `exists`, `stream`,
+/// The target of the operations of stores: the spans `append`, `query`, `last`, `count`, `exists`, `query_stream`,
 /// `load_stream`, `save_snapshot`, `load_snapshot`, `delete_snapshot` and `project`. Each has [`OPERATION`], and at its
 /// end [`OUTCOME`], the serving [node](NODE), its [`ROLE`], [`EVENTS`], and if it has failed [`ERROR_TYPE`] and
 /// [`ERROR_KIND`].

@@ -18,7 +18,7 @@ pub(crate) enum Operation {
     Last,
     Count,
     Exists,
-    Stream,
+    QueryStream,
     LoadStream,
     SaveSnapshot,
     LoadSnapshot,
@@ -37,8 +37,8 @@ pub(crate) struct Done<'a> {
 
 impl<'a> Done<'a> {
     /// This many events were read from this node.
-    pub(crate) fn read(node: &'a str, role: Role, events: usize) -> Self {
-        Self { served: Some((node, role)), events: events as u64 }
+    pub(crate) fn read(node: &'a str, role: Role, events: u64) -> Self {
+        Self { served: Some((node, role)), events }
     }
 }
 
@@ -63,7 +63,7 @@ impl Operation {
             Self::Last => "last",
             Self::Count => "count",
             Self::Exists => "exists",
-            Self::Stream => "stream",
+            Self::QueryStream => "query_stream",
             Self::LoadStream => "load_stream",
             Self::SaveSnapshot => "save_snapshot",
             Self::LoadSnapshot => "load_snapshot",
@@ -97,7 +97,7 @@ impl Operation {
             Self::Last => span!("last"),
             Self::Count => span!("count"),
             Self::Exists => span!("exists"),
-            Self::Stream => span!("stream"),
+            Self::QueryStream => span!("query_stream"),
             Self::LoadStream => span!("load_stream"),
             Self::SaveSnapshot => span!("save_snapshot"),
             Self::LoadSnapshot => span!("load_snapshot"),

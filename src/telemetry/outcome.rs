@@ -42,7 +42,7 @@ impl From<&Error> for Outcome {
     fn from(error: &Error) -> Self {
         match error.kind() {
             _ if error.is_out_of_time() => Self::TimedOut,
-            ErrorKind::Conflict | ErrorKind::Fenced => Self::Conflicted,
+            ErrorKind::Conflict | ErrorKind::OwnershipLost => Self::Conflicted,
             ErrorKind::Closed
             | ErrorKind::InvalidInput
             | ErrorKind::Overloaded
@@ -66,7 +66,7 @@ mod tests {
         for (kind, expected) in [
             (ErrorKind::Timeout, "timed_out"),
             (ErrorKind::Conflict, "conflicted"),
-            (ErrorKind::Fenced, "conflicted"),
+            (ErrorKind::OwnershipLost, "conflicted"),
             (ErrorKind::Overloaded, "refused"),
             (ErrorKind::OutcomeUnknown, "failed"),
             (ErrorKind::Unavailable, "failed"),

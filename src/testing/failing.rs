@@ -8,10 +8,10 @@ use std::{
 use futures_util::stream;
 
 use crate::{
-    Appended, Error, EventStore, Result, Token,
+    Appended, Error, EventStore, Result, Served, Token,
     backend::{
-        Answer, AppendRequest, BoxFuture, BoxStream, LoadAnswer, LoadRequest, Piece, QueryRequest, ReadAfterRequest,
-        Served, WaitRequest,
+        Answer, AppendRequest, BoxFuture, BoxStream, LoadStreamAnswer, LoadStreamRequest, Piece, QueryRequest,
+        ReadAfterRequest, WaitRequest,
     },
 };
 
@@ -149,9 +149,9 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
         self.store.run_wait(request)
     }
 
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
         match self.next_read() {
-            None => self.store.run_load(request),
+            None => self.store.run_load_stream(request),
             Some(error) => Box::pin(async { Err(error) }),
         }
     }
@@ -170,9 +170,9 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
         }
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         match self.next_read() {
-            None => self.store.run_stream(request),
+            None => self.store.run_query_stream(request),
             Some(error) => Box::pin(stream::once(async { Err(error) })),
         }
     }

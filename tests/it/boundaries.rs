@@ -21,7 +21,7 @@ async fn read<S: SnapshotStore>(store: &S, copy: &Filter) -> Vec<Conditions> {
     let narrower = || copy.without_types(["Rated"]).unwrap();
     let wider = || Filter::matching().all_tags_of(["copy:7"]).finish().unwrap();
     let history = store.query(copy).await.unwrap();
-    let mut stream = store.stream(copy);
+    let mut stream = store.query_stream(copy);
     while let Some(event) = stream.next().await {
         event.unwrap();
     }

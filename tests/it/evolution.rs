@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use mainstem::{
-    AppendCondition, ErrorKind, Event, EventCodec, EventStore, Filter, Json, MemoryEventStore, NewEvent, Predicate,
-    UnknownEvents,
+    AppendCondition, ErrorKind, Event, EventCodec, EventStore, Filter, Json, MemoryEventStore, NewEvent, Payload,
+    Predicate, UnknownEvents,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -118,7 +118,7 @@ fn unknown_events_are_errors_or_are_skipped_and_counted() {
         event("CourseMoved", json!({"name": "Logic"})).with_schema_version(9),
         // Of somebody who means something else by it.
         event("CourseMoved", json!({})).with_metadata(&json!({"SchemaVersion": "1.2"})).unwrap(),
-        NewEvent::from_bytes("CourseMoved", "image/png", *b"png"),
+        NewEvent::from_payload("CourseMoved", Payload::bytes("image/png", *b"png")),
     ];
     let skipping = codec().unknown(UnknownEvents::Skip);
     for (event, count) in unknown.into_iter().map(recorded).zip(1..) {
@@ -140,7 +140,7 @@ fn known_events_that_cannot_be_decoded_are_errors_even_when_skipping() {
         // A word that is unknown within the payload is no type that is unknown.
         event("StudentEnrolled", json!({"student": "ada", "kind": "Ghost"})),
         event("Rated", json!([1])),
-        NewEvent::from_bytes("Closed", "image/png", *b"png"),
+        NewEvent::from_payload("Closed", Payload::bytes("image/png", *b"png")),
         event("Closed", json!({})).with_metadata(&json!({"SchemaVersion": "1"})).unwrap(),
         event("Closed", json!({})).with_metadata(&json!({"SchemaVersion": 0})).unwrap(),
     ];

@@ -54,7 +54,7 @@ async fn every_kind_of_read_fails_once() {
             1 => store.count(&any).await.map(|count| *count),
             2 => store.exists(&any).await.map(|exists| u64::from(*exists)),
             3 => store.load_stream("s").await.map(|stream| stream.version()),
-            _ => store.stream(&any).try_collect::<Vec<_>>().await.map(|events| events.len() as u64),
+            _ => store.query_stream(&any).try_collect::<Vec<_>>().await.map(|events| events.len() as u64),
         };
         match read {
             Ok(found) => assert!(passes && found == 1, "{number}"),

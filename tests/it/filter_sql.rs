@@ -98,7 +98,7 @@ async fn read<S: Selection>(
     let last_expected: Vec<u64> = expected.iter().rev().take(3).copied().collect();
     let counted = store.count(selection).await.map_err(reported)?.into_inner();
     let exists = store.exists(selection).await.map_err(reported)?.into_inner();
-    let streamed: Vec<Event> = store.stream(selection).try_collect().await.map_err(reported)?;
+    let streamed: Vec<Event> = store.query_stream(selection).try_collect().await.map_err(reported)?;
     let last = positions(last.iter().collect());
     let streamed = positions(streamed.iter().collect());
     let alike = last == last_expected

@@ -72,7 +72,7 @@ async fn a_diverged_replica_ends_no_subscription_unless_the_primary_agrees() {
     assert!((1..=3).contains(&asked) && judged >= 1, "asked {asked} times, and the primary {judged} times");
     // Of what the primary does not hold either, that is the end.
     let lost = Mark::new(7, mainstem::EventId::new());
-    let mut subscription = store.subscribe(&Filter::any_event()).start(lost).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).start_at(lost).build();
     let error = timeout(HANG, subscription.next_batch()).await.expect("an end").unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
     assert!(subscription.next_batch().await.is_none());
@@ -93,14 +93,14 @@ async fn the_mark_of_a_subscription_that_was_stopped_is_that_of_what_was_handed_
         assert!(subscription.next_batch().await.is_none());
         let mark = subscription.mark().unwrap();
         assert_eq!(mark.position(), handed_out);
-        let mut rest = store.subscribe(&Filter::any_event()).start(mark).build();
+        let mut rest = store.subscribe(&Filter::any_event()).start_at(mark).build();
         for position in handed_out + 1..=10 {
             assert_eq!(rest.next().await.unwrap().unwrap().position(), position);
         }
     }
     // Before the first one it is the start.
     let third = store.query(&Filter::any_event()).await.unwrap()[2].mark();
-    let mut subscription = store.subscribe(&Filter::any_event()).start(Start::After(third)).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).start_at(Start::After(third)).build();
     subscription.stop_handle().stop();
     assert!(subscription.next().await.is_none());
     assert_eq!(subscription.mark(), Some(third));

@@ -46,8 +46,8 @@ impl EventStore for Measured {
         self.note("query", self.store.run_query(request))
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
-        self.note("stream", self.store.run_stream(request))
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        self.note("stream", self.store.run_query_stream(request))
     }
 }
 

@@ -231,7 +231,7 @@ async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
             assert_eq!(store.load_stream("s").consistency(level.clone()).await.unwrap().version(), 2);
             assert!(store.load_snapshot(&key).consistency(level).await.unwrap().is_some());
         }
-        let mut stream = store.stream(&all);
+        let mut stream = store.query_stream(&all);
         while let Some(event) = stream.next().await {
             event.unwrap();
         }

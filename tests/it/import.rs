@@ -93,15 +93,15 @@ async fn an_import_goes_on_in_chunks_of_another_size() {
                 store.import(part.to_vec(), AppendCondition::none()).chunk_events(first).lock_time(Duration::MAX).await
             };
             // One chunk, something else, and one more of the rest.
-            import(&events[..first]).await.unwrap();
+            import(&events[..first as usize]).await.unwrap();
             store.append([event("Other", json!({}))], AppendCondition::none()).await.unwrap();
-            assert!(import(&events[first..]).await.unwrap_err().is_retryable());
+            assert!(import(&events[first as usize..]).await.unwrap_err().is_retryable());
             let mut told = Vec::new();
             let again =
                 store.import(events.clone(), AppendCondition::none()).chunk_events(then).lock_time(Duration::MAX);
             let done = again.on_progress(|it: Imported| told.push(it)).await.unwrap();
-            assert_eq!((done.events, done.repeated), (50, 2 * first as u64), "{first} and then {then}");
-            let at_most = |pair: &[Imported]| pair[1].events - pair[0].events <= then as u64;
+            assert_eq!((done.events, done.repeated), (50, 2 * first), "{first} and then {then}");
+            let at_most = |pair: &[Imported]| pair[1].events - pair[0].events <= then;
             assert!(told.windows(2).all(at_most) && told.last() == Some(&done), "{told:?}");
             let log = numbers(&store).await;
             assert_eq!(log[50 * number..], (0..50).collect::<Vec<_>>(), "{first} and then {then}");
@@ -116,7 +116,7 @@ async fn an_import_goes_on_in_other_chunks_under_its_condition() {
     let memory = MemoryEventStore::new();
     for store in [&memory as &dyn EventStore, &postgres] {
         let events = numbered(20);
-        let import = async |amount: usize, chunk: usize| {
+        let import = async |amount: usize, chunk: u64| {
             let import = (&store).import(events[..amount].to_vec(), no_other("Imported"));
             import.chunk_events(chunk).lock_time(Duration::MAX).await
         };

@@ -47,7 +47,7 @@ fn in_chunks<'a>(
     events: impl IntoIterator<Item = NewEvent, IntoIter: Send + 'a>,
     condition: AppendCondition,
 ) -> Import<'a> {
-    store.import(events, condition).chunk_events(CHUNK as usize).lock_time(Duration::MAX)
+    store.import(events, condition).chunk_events(CHUNK).lock_time(Duration::MAX)
 }
 
 /// An import in a task of its own. It stops once, in front of its third chunk.

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use mainstem::{
     AppendCondition, Consistency, ConsumerTransaction, Cursor, Error, ErrorKind, Event, EventStore, ExpectedVersion,
-    Filter, LogName, NewEvent, PoisonPolicy, PostgresEventStore, Predicate, ReadModel, ReadModels, Result, Router,
-    SnapshotKey, SnapshotStore, Token,
+    Filter, LogName, NewEvent, Payload, PoisonPolicy, PostgresEventStore, Predicate, ReadModel, ReadModels, Result,
+    Router, SnapshotKey, SnapshotStore, Token,
     schema::{Access, HotKey, LogIndex},
 };
 use serde_json::json;
@@ -83,7 +83,7 @@ async fn events(store: &PostgresEventStore, text: &str) -> Result<()> {
         .with_correlation_id(text);
     // A content type is printable ASCII.
     let content_type: String = text.chars().filter(|character| matches!(character, ' '..='~')).collect();
-    let bytes = NewEvent::from_bytes(text, content_type, text.as_bytes()).with_tag("bytes");
+    let bytes = NewEvent::from_payload(text, Payload::bytes(content_type, text.as_bytes())).with_tag("bytes");
     let written = store.append([json_event, bytes], AppendCondition::none()).await?;
     let filters = [
         Filter::matching().any_type_of([text]).finish()?,
@@ -174,7 +174,7 @@ async fn projection(store: &PostgresEventStore, text: &str) -> Result<()> {
     let builder = ReadModels::builder(store)
         .poison_policy(PoisonPolicy::skip().retries(0, Duration::ZERO))
         .consistency(Consistency::Strong);
-    let projections = builder.with(Refuser(text.to_owned()))?.start();
+    let projections = builder.with(Refuser(text.to_owned()))?.start()?;
     let control = store.consumer_control(text);
     let skipped = timeout(HANG, async {
         loop {

@@ -13,7 +13,8 @@ use std::{
 use futures_util::TryStreamExt;
 use mainstem::{
     AppendCondition, Appended, Consistency, ConsumerTransaction, Cursor, Event, EventStore, Filter, MemoryEventStore,
-    NewEvent, PostgresEventStore, ReadModel, ReadModels, Result, Router, Start, Subscribe, SubscriptionBuilder,
+    NewEvent, Payload, PostgresEventStore, ReadModel, ReadModels, Result, Router, Start, Subscribe,
+    SubscriptionBuilder,
     backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest},
 };
 use tokio::time::timeout;
@@ -30,7 +31,9 @@ const BUDGET: usize = SubscriptionBuilder::DEFAULT_BATCH_BYTES;
 
 /// An event of about so many bytes, of one of eight keys.
 fn sized(n: usize, bytes: usize) -> NewEvent {
-    NewEvent::from_bytes("Filled", "text/plain", vec![b'x'; bytes]).with_tag("t").with_tag(format!("key:{}", n % 8))
+    NewEvent::from_payload("Filled", Payload::bytes("text/plain", vec![b'x'; bytes]))
+        .with_tag("t")
+        .with_tag(format!("key:{}", n % 8))
 }
 
 /// Few large ones between many small ones, many at once, some beyond every budget, and again small ones: 120 MiB in 1290 events, every
@@ -45,7 +48,7 @@ async fn fill(store: &impl EventStore) -> [Vec<u64>; 2] {
     sizes.extend([6 * MIB, 10, 6 * MIB, 6 * MIB]);
     sizes.extend([10; 516]);
     let events = sizes.iter().enumerate().map(|(n, bytes)| match *bytes {
-        OTHER => NewEvent::from_bytes("Other", "text/plain", vec![b'y'; OTHER]),
+        OTHER => NewEvent::from_payload("Other", Payload::bytes("text/plain", vec![b'y'; OTHER])),
         bytes => sized(n, bytes),
     });
     // In whole appends of a few of them: one of all would be too large.
@@ -87,9 +90,9 @@ impl EventStore for Watched {
         self.store.run_query(request)
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         let most = Arc::clone(&self.most);
-        Box::pin(self.store.run_stream(request).inspect_ok(move |answer| {
+        Box::pin(self.store.run_query_stream(request).inspect_ok(move |answer| {
             assert_within(&answer.events, 4 * MIB);
             most.fetch_max(answer.events.len(), Ordering::Relaxed);
         }))
@@ -102,7 +105,7 @@ async fn streams_hold_no_more_bytes_than_they_may() {
     let positions = fill(&store).await;
     for (filter, which) in filters() {
         let watched = Watched { store: store.clone(), most: Arc::default() };
-        let (mut stream, mut read) = (watched.stream(&filter), Vec::new());
+        let (mut stream, mut read) = (watched.query_stream(&filter), Vec::new());
         while let Some(event) = timeout(HANG, stream.next()).await.expect("no hang") {
             read.push(event.unwrap_or_else(|error| panic!("{}", error.report())).position());
         }
@@ -139,7 +142,7 @@ async fn batches_of_subscriptions_have_no_more_bytes_than_they_may() {
     }
     // The last ones are near the end of the log, where they are found in another way.
     for bounds in [(200, BUDGET), (1, 1)] {
-        let near = store.subscribe(&filters()[1].0).start(Start::AfterPosition(740));
+        let near = store.subscribe(&filters()[1].0).start_at(Start::AfterPosition(740));
         follow(near, bounds, &positions[1].iter().copied().filter(|at| *at > 740).collect::<Vec<_>>()).await;
     }
     let memory = MemoryEventStore::new();
@@ -231,7 +234,7 @@ impl ReadModel for Sizes {
 async fn transactions_of_read_models_have_no_more_bytes_than_they_may() {
     let (_database, router, store) = store().await;
     let [all, _] = fill(&store).await;
-    let read_models = ReadModels::builder(&store).batch_bytes(2 * MIB).with(Sizes).unwrap().start();
+    let read_models = ReadModels::builder(&store).batch_bytes(2 * MIB).with(Sizes).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     read_models.stop().await;
     let client = router.client().await.unwrap();

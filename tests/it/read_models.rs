@@ -79,7 +79,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     let types: Vec<&str> = (0..1000).map(|n| if n % 2 == 0 { "A" } else { "B" }).collect();
     append(&store, &types).await;
     let builder = ReadModels::builder(&store).with(Counter::new("first")).unwrap();
-    let read_models = builder.with(Counter::new("second")).unwrap().batch_events(50).start();
+    let read_models = builder.with(Counter::new("second")).unwrap().batch_events(50).start().unwrap();
     let mut shown: Vec<f64> = Vec::new();
     let show = |all: &[mainstem::ReadModelProgress]| shown.push(all[0].fraction());
     read_models.wait_until_caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
@@ -109,7 +109,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
 
     // What was appended meanwhile is all that the next start applies.
     append(&store, &["A", "A"]).await;
-    let read_models = ReadModels::builder(&store).with(Counter::new("second")).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Counter::new("second")).unwrap().start().unwrap();
     timeout(HANG, read_models.wait_until_caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
     assert_eq!(read_models.progress()[0].applied, 2);
     let error = ReadModels::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
@@ -124,7 +124,7 @@ async fn waiting_for_a_read_model_that_is_still_starting_succeeds() {
     let another = crate::support::router(&database).await;
     let client = another.client().await.unwrap();
     client.batch_execute("BEGIN; LOCK mainstem.events_consumers IN SHARE MODE").await.unwrap();
-    let read_models = ReadModels::builder(&store).with(Counter::new("late")).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Counter::new("late")).unwrap().start().unwrap();
     let waiting = tokio::spawn(read_models.wait_until_handled("late", mark).timeout(HANG).into_future());
     sleep(Duration::from_millis(200)).await;
     let error = read_models.wait_until_handled("nobody's", mark).timeout(HANG).await.unwrap_err();
@@ -142,7 +142,8 @@ async fn poison_stops_a_read_model_until_it_can_be_applied() {
     let counter = Counter::new("stops");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
-    let start = || ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    let start =
+        || ReadModels::builder(&store).poison_policy(policy.clone()).with(counter.clone()).unwrap().start().unwrap();
     let read_models = start();
     let error = read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Application && error.to_string().contains("it makes no sense"), "{error}");
@@ -166,7 +167,8 @@ async fn attempts_are_counted_over_the_batches_that_come_before_it_again() {
     let counter = Counter::new("counts");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
-    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    let read_models =
+        ReadModels::builder(&store).poison_policy(policy.clone()).with(counter.clone()).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
     assert!(
@@ -182,7 +184,7 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     let counter = Counter::new("skips");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
-    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter).unwrap().start();
+    let read_models = ReadModels::builder(&store).poison_policy(policy.clone()).with(counter).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "skips").await, [1, 3, 5], "nothing of them is left behind");
     let progress = &read_models.progress()[0];
@@ -205,7 +207,7 @@ async fn a_second_process_takes_over_a_read_model() {
     append(&store, &["A"]).await;
     let start = |store: &PostgresEventStore| {
         let builder = ReadModels::builder(store).takeover(Duration::from_secs(2));
-        builder.with(Counter::new("shared")).unwrap().start()
+        builder.with(Counter::new("shared")).unwrap().start().unwrap()
     };
     let first = start(&store);
     first.wait_until_caught_up(HANG, |_| ()).await.unwrap();
@@ -224,7 +226,7 @@ async fn a_second_process_takes_over_a_read_model() {
 
 fn counter(store: &PostgresEventStore) -> ReadModels {
     let builder = ReadModels::builder(store).takeover(Duration::from_secs(2));
-    builder.with(Counter::new("counter")).unwrap().start()
+    builder.with(Counter::new("counter")).unwrap().start().unwrap()
 }
 
 async fn becomes(read_models: &ReadModels, state: ReadModelState) {
@@ -268,7 +270,7 @@ async fn where_nothing_is_left_to_do_read_models_have_caught_up() {
     let progress = &again.progress()[0];
     assert_eq!((progress.state, progress.applied, progress.handled), (ReadModelState::Live, 0, Some(mark)));
     assert_eq!((shown, progress.head_position), (1.0, 2));
-    ReadModels::builder(&store).start().wait_until_caught_up(HANG, |_| ()).await.unwrap();
+    ReadModels::builder(&store).start().unwrap().wait_until_caught_up(HANG, |_| ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -309,7 +311,9 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "A"]).await;
     let policy = PoisonPolicy::skip();
-    let start = || ReadModels::builder(&store).poison_policy(policy).with(Counter::new("gone")).unwrap().start();
+    let start = || {
+        ReadModels::builder(&store).poison_policy(policy.clone()).with(Counter::new("gone")).unwrap().start().unwrap()
+    };
     let read_models = start();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let client = router.client().await.unwrap();
@@ -351,7 +355,8 @@ async fn where_the_database_only_reads_no_event_is_passed_over() {
     let (_database, router, store) = store().await;
     let only_reads = Arc::new(AtomicBool::new(true));
     let model = OnlyReads(Arc::clone(&only_reads), Counter::new("writes"));
-    let read_models = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start();
+    let read_models =
+        ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start().unwrap();
     let mark = append(&store, &["A"]).await;
     let error = told(&read_models).await;
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{}", error.report());

@@ -167,7 +167,7 @@ impl Rig {
         let error = appended.to_stream(STREAM, held.stream.unchanged()).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Conflict | ErrorKind::LogDiverged), "{when}: {}", error.report());
         let mark = held.history.last().unwrap().mark();
-        let mut subscription = store.subscribe(&Filter::any_event()).start(Start::After(mark)).build();
+        let mut subscription = store.subscribe(&Filter::any_event()).start_at(Start::After(mark)).build();
         let ended = async {
             loop {
                 match subscription.next_batch().await.expect("it does not end in silence") {

@@ -52,7 +52,7 @@ async fn a_primary_that_was_replaced_before_anybody_looked_gets_no_write() {
     .unwrap_or_else(|_| panic!("{:#?}", router.status()));
     let writing = async {
         let mut written = 0;
-        while !matches!(router.status().primary, PrimaryState::Fenced(_)) {
+        while !matches!(router.status().primary, PrimaryState::Fenced { .. }) {
             if let Ok(client) = router.client().await {
                 written += client.execute("INSERT INTO written DEFAULT VALUES", &[]).await.unwrap_or(0);
             }
@@ -207,7 +207,7 @@ async fn several_long_calls_are_no_silent_node() {
         let mut worst = NodeCondition::Serving;
         while Instant::now() < until {
             client.query("SELECT 1", &[]).await.unwrap();
-            let now = router.status().nodes[0].condition;
+            let now = router.status().nodes[0].condition.clone();
             if now != NodeCondition::Serving {
                 worst = now;
             }

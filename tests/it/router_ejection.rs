@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use mainstem::{
     AppendCondition, Consistency, EjectionCause, Error, EventStore, Fallback, Filter, NodeCondition,
-    PostgresEventStore, PrimaryState, Role, Router, RouterBuilder,
+    PostgresEventStore, Role, Router, RouterBuilder,
     testing::{Direction, LocalCluster},
 };
 use serde_json::json;
@@ -46,7 +46,7 @@ async fn a_promotion_is_noticed_while_all_connections_to_the_promoted_node_are_i
     assert_eq!(held.role(), Role::Replica);
     let new = router.status().nodes[1].name.clone();
     cluster.replica(0).promote().await.unwrap();
-    until(&router, |router| router.status().primary == PrimaryState::Known(new.clone())).await;
+    until(&router, |router| router.status().primary.known() == Some(&new)).await;
     drop(held);
     let client = timeout(HANG, router.client()).await.unwrap().unwrap();
     assert_eq!(client.node(), &*new);

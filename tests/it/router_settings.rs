@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstem::{
-    Consistency, ErrorKind, PrimaryState, Role, RouterBuilder,
+    Consistency, ErrorKind, Role, RouterBuilder,
     testing::{LocalCluster, TestDatabase},
 };
 use tokio::time::timeout;
@@ -42,7 +42,7 @@ async fn roles_of_nodes_in_a_url_list_are_discovered() {
         assert!(primary.contains(client.node()) && client.role() == Role::Primary);
         client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
         let status = router.status();
-        assert_eq!(status.primary, PrimaryState::Known(client.node().into()));
+        assert_eq!(status.primary.known().map(|name| &**name), Some(client.node()));
         let roles: Vec<Role> = status.nodes.iter().map(|node| node.role).collect();
         assert_eq!(roles, [Role::Replica, Role::Replica, Role::Primary]);
         assert!(status.nodes.iter().all(|node| node.capacity == Some(3)));
@@ -86,9 +86,9 @@ async fn a_url_list_outlives_failovers_and_says_when_nobody_or_two_take_writes()
     assert!(report.contains("none of the nodes takes writes") && report.contains(&*names[0]), "{report}");
 
     cluster.nodes()[1].promote().await.unwrap();
-    let promoted = PrimaryState::Known(names[1].clone());
+    let promoted = Some(&names[1]);
     let mut watch = router.watch();
-    let found = async { while watch.next().await.is_some_and(|status| status.primary != promoted) {} };
+    let found = async { while watch.next().await.is_some_and(|status| status.primary.known() != promoted) {} };
     timeout(HANG, found).await.unwrap();
     assert_eq!(connect().await.unwrap().client().await.unwrap().node(), &*names[1]);
 

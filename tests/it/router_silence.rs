@@ -98,7 +98,7 @@ async fn a_silent_log_in_costs_no_call_more_than_the_connect_timeout() {
     let served = async || ask(&router.client_at(Consistency::Eventual).await?).await;
     let (longest, failed) = longest(100, served).await;
     assert!(longest < LIMIT + SLACK && failed == 0, "{longest:?}, {failed} failed");
-    let state = router.status().nodes[1].condition;
+    let state = router.status().nodes[1].condition.clone();
     assert!(matches!(state, NodeCondition::Ejected { .. }), "{state:?}");
     proxy.restore().unwrap();
     eprintln!(

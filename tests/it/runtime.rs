@@ -141,7 +141,7 @@ async fn everything_on_this_thread() {
     }
     consumer.close().await.unwrap();
 
-    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let last = append(&store, 1).await;
     read_models.wait_until_handled("counted", last).await.unwrap();
@@ -256,7 +256,7 @@ fn a_log_needs_a_runtime_and_says_so() {
     says_so("a batch", &consumer.next_batch().now_or_never().unwrap().unwrap().unwrap_err());
     let mut fresh = store.subscribe(&everything).build();
     says_so("a subscription", &fresh.next().now_or_never().unwrap().unwrap().unwrap_err());
-    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start().unwrap();
     let progress = read_models.progress();
     assert_eq!(progress[0].state, ReadModelState::Failed);
     says_so("a read model", progress[0].error.as_ref().unwrap());

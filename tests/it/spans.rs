@@ -119,7 +119,7 @@ async fn commits_of_consumers_have_spans() {
     assert_eq!(["span", CONSUMER, EVENTS, OUTCOME].map(|name| told.get(name)), ["commit", "c", "1", "succeeded"]);
     consumer.transaction(&batch).await.unwrap().commit().await.unwrap_err();
     let told = records.only(CONSUME);
-    assert_eq!([OUTCOME, ERROR_KIND].map(|name| told.get(name)), ["conflicted", "fenced"]);
+    assert_eq!([OUTCOME, ERROR_KIND].map(|name| told.get(name)), ["conflicted", "ownership_lost"]);
 }
 
 /// Writes a value where none of its kind fits.
@@ -148,7 +148,7 @@ async fn values_in_server_errors_and_notices_are_in_no_log_line() {
     let (_database, _router, store) = store().await;
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let (records, _kept) = Records::keep(Level::TRACE);
-    let read_models = ReadModels::builder(&store).with(Misfit).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Misfit).unwrap().start().unwrap();
     let mut told = Vec::new();
     let of_it = async {
         while !told.iter().any(|told: &Told| told.get("read_model") == "misfit") {

@@ -59,7 +59,7 @@ async fn a_stream_that_is_dropped_in_the_middle_leaves_nothing_running() {
     fill(&router).await;
     let admin = Router::builder().primary(database.primary_url()).connect().await.unwrap();
     for filter in filters() {
-        let mut stream = store.stream(&filter);
+        let mut stream = store.query_stream(&filter);
         assert_eq!(read(&mut stream, 10).await.len(), 10);
         sessions(&database, STREAMING, 1).await;
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND {STREAMING}");
@@ -69,7 +69,7 @@ async fn a_stream_that_is_dropped_in_the_middle_leaves_nothing_running() {
         sessions(&database, &format!("pid = {pid}"), 0).await;
         // Nor does anybody get the rest of the answer.
         assert_eq!(*store.count(&filter).await.unwrap(), EVENTS);
-        let mut untouched = store.stream(&filter);
+        let mut untouched = store.query_stream(&filter);
         assert_eq!(read(&mut untouched, 2).await[1].position(), 2);
     }
 }
@@ -105,7 +105,7 @@ async fn an_error_in_the_middle_is_an_item_and_never_the_end() {
     let cases = [("pg_cancel_backend", ErrorKind::Timeout), ("pg_terminate_backend", ErrorKind::Unavailable)];
     for filter in filters() {
         for (function, kind) in cases {
-            let mut stream = store.stream(&filter);
+            let mut stream = store.query_stream(&filter);
             assert_eq!(read(&mut stream, 10).await.len(), 10);
             let waiting = format!("{STREAMING} AND wait_event = 'ClientWrite'");
             sessions(&database, &waiting, 1).await;
@@ -142,7 +142,7 @@ async fn a_stream_goes_on_elsewhere_when_its_replica_is_lost_up_to_the_head_of_i
     cluster.wait_until_caught_up().await.unwrap();
     for filter in filters() {
         // Made in the scope, polled outside of it.
-        let mut stream = with_eventual_consistency(async { store.stream(&filter) }).await;
+        let mut stream = with_eventual_consistency(async { store.query_stream(&filter) }).await;
         let mut events = read(&mut stream, 10).await;
         assert_eq!(stream.role(), Some(Role::Replica));
         let late = event("Filled", json!({})).with_tag("t");
@@ -262,7 +262,7 @@ async fn a_head_whose_commit_waits_for_a_standby_is_waited_for_when_its_replica_
 async fn a_log_that_lost_the_head_of_a_streams_start_has_diverged() {
     let (_database, router, store) = store().await;
     fill(&router).await;
-    let mut stream = store.stream(&Filter::any_event());
+    let mut stream = store.query_stream(&Filter::any_event());
     assert_eq!(read(&mut stream, 10).await.len(), 10);
     // As after a restore. The piece that runs has its snapshot, the next one finds another event.
     let restored = "SET session_replication_role = replica; ALTER TABLE mainstem.events DISABLE TRIGGER ALL;
@@ -306,7 +306,7 @@ async fn a_stream_may_be_spawned_and_reads_a_log_without_tables_as_an_error() {
     let database = database().await;
     let router = router(&database).await;
     let store = PostgresEventStore::new(&router);
-    let mut stream = store.stream(&Filter::any_event());
+    let mut stream = store.query_stream(&Filter::any_event());
     let read = tokio::spawn(async move { (stream.next().await, stream) });
     let (item, mut stream) = timeout(HANG, read).await.expect("no hang").unwrap();
     assert_eq!(item.unwrap().unwrap_err().kind(), ErrorKind::Schema);

@@ -101,10 +101,10 @@ async fn follows(store: impl EventStore + Clone + 'static, level: Consistency) {
         assert_eq!(positions(&mut all, 7).await, [1, 2, 3, 4, 5, 6, 7], "{batch_events} at a time");
         let mut some = subscribe(&of_type("A")).batch_events(batch_events).build();
         assert_eq!(positions(&mut some, 4).await, [1, 3, 5, 7], "{batch_events} at a time");
-        let mut behind = subscribe(&of_type("A")).batch_events(batch_events).start(third).build();
+        let mut behind = subscribe(&of_type("A")).batch_events(batch_events).start_at(third).build();
         assert_eq!(positions(&mut behind, 2).await, [5, 7], "{batch_events} at a time");
     }
-    let mut bare = subscribe(&everything).start(Start::AfterPosition(5)).build();
+    let mut bare = subscribe(&everything).start_at(Start::AfterPosition(5)).build();
     assert_eq!(positions(&mut bare, 2).await, [6, 7]);
 
     // A step forward without events is told, too.
@@ -119,7 +119,7 @@ async fn follows(store: impl EventStore + Clone + 'static, level: Consistency) {
         assert_eq!(one_by_one.mark().unwrap().position(), position);
     }
 
-    let waiting = subscribe(&everything).start(third).build();
+    let waiting = subscribe(&everything).start_at(third).build();
     let stop = waiting.stop_handle();
     let collecting = tokio::spawn(waiting.map(|event| event.unwrap().position()).collect::<Vec<_>>());
     sleep(Duration::from_millis(100)).await;
@@ -127,10 +127,10 @@ async fn follows(store: impl EventStore + Clone + 'static, level: Consistency) {
     assert_eq!(timeout(HANG, collecting).await.expect("it ends").unwrap(), [5, 6, 7]);
 
     let unknown = Mark::new(3, EventId::new());
-    let error = end(&mut subscribe(&everything).start(unknown).build()).await;
+    let error = end(&mut subscribe(&everything).start_at(unknown).build()).await;
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
     assert!(error.to_string().contains(&unknown.to_string()), "{error}");
-    let error = end(&mut subscribe(&everything).start(Mark::new(70, EventId::new())).build()).await;
+    let error = end(&mut subscribe(&everything).start_at(Mark::new(70, EventId::new())).build()).await;
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
 }
 
@@ -179,7 +179,7 @@ async fn following_begins_at_a_time_or_now() {
         times.push(store.last(&Filter::any_event()).await.unwrap().as_ref().unwrap().recorded_at());
         sleep(Duration::from_millis(3)).await;
     }
-    let from = |time| store.subscribe(&Filter::any_event()).consistency(Consistency::Strong).start(time).build();
+    let from = |time| store.subscribe(&Filter::any_event()).consistency(Consistency::Strong).start_at(time).build();
     for (index, time) in times.iter().enumerate() {
         let first = index as u64 * 2 + 1;
         assert_eq!(next(&mut from(Start::RecordedFrom(*time))).await.position(), first);
@@ -241,7 +241,7 @@ async fn a_live_subscription_notices_that_the_log_has_lost_what_it_has_read() {
         assert_eq!(error.kind(), ErrorKind::LogDiverged, "{level}: {}", error.report());
         assert_eq!(subscription.mark(), Some(live));
         append(&store, &["X", "Y"]).await;
-        let error = end(&mut store.subscribe(&of_type("X")).consistency(level).start(live).build()).await;
+        let error = end(&mut store.subscribe(&of_type("X")).consistency(level).start_at(live).build()).await;
         assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
     }
 }
@@ -257,7 +257,7 @@ async fn a_hole_wider_than_what_is_looked_through_at_a_time_is_passed() {
     // A replica that still shows them would be believed, and the next one would lack them.
     cluster().await.wait_until_caught_up().await.unwrap();
     for start in [Start::Beginning, Start::AfterPosition(1)] {
-        let mut subscription = store.subscribe(&of_type("C")).batch_events(1).start(start).build();
+        let mut subscription = store.subscribe(&of_type("C")).batch_events(1).start_at(start).build();
         assert_eq!(next(&mut subscription).await.position(), 102);
     }
 }
@@ -273,7 +273,7 @@ async fn a_replica_that_is_behind_is_waited_for() {
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).pause_replay().await.unwrap();
     let last = append(&store, &["B", "C"]).await;
-    let mut subscription = store.subscribe(&Filter::any_event()).start(last).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).start_at(last).build();
     // Longer than it takes until the primary is asked whether the event is lost.
     assert!(timeout(Duration::from_millis(2500), subscription.next()).await.is_err(), "neither an end nor an error");
     append(&store, &["D"]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, PostgresEventStore, PrimaryState, Role, RouterBuilder,
+    AppendCondition, Consistency, ErrorKind, EventStore, PostgresEventStore, Role, RouterBuilder,
     testing::{TestCluster, TestNode},
 };
 use tokio::time::timeout;
@@ -58,11 +58,7 @@ pub(crate) async fn a_promoted_replica_fences_the_primary_that_still_runs<C: Clu
     let (old, new) = (cluster.primary(), cluster.replica(0));
     let held = router.client().await.unwrap();
     new.promote().await.unwrap();
-    until(
-        "the new primary",
-        async || matches!(router.status().primary, PrimaryState::Known(name) if is_node(new, &name)),
-    )
-    .await;
+    until("the new primary", async || router.status().primary.known().is_some_and(|name| is_node(new, name))).await;
     // The old primary still accepts writes, but not through this router, not even on a connection that a caller already
     // holds.
     assert!(!old.is_in_recovery().await.unwrap());

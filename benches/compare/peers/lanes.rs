@@ -79,6 +79,8 @@ impl Lane {
             Program::OnPostgres { fill } | Program::InPython { fill } => {
                 let fill = format!("SET search_path = {schema}; {fill}; RESET search_path");
                 control.batch_execute(&fill).await?;
+                // Our indexes were built when the events were there, too.
+                control.batch_execute(&format!("REINDEX SCHEMA {schema}")).await?;
             }
             Program::WithServer => process.ask::<()>(&Order::Fill).await?,
         }

@@ -75,7 +75,7 @@ impl Client for OurClient {
         behind: Option<&u64>,
         mut each: impl FnMut(Event) -> Outcome + Send,
     ) -> Outcome<Option<u64>> {
-        let mut stream = self.0.stream(&Filter::any_event().after_position(behind.copied().unwrap_or_default()));
+        let mut stream = self.0.query_stream(&Filter::any_event().after_position(behind.copied().unwrap_or_default()));
         let mut last = None;
         while let Some(event) = stream.next().await {
             let event = event?;

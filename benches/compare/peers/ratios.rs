@@ -1,14 +1,15 @@
-//! The two last figures: the lowest ratio beside a store, and what is missing from it.
+//! The last figures: the lowest ratio beside a store, and what is missing from it.
 //!
 //! A ratio that was not measured may be the lowest. So it is named instead of being skipped, and the lowest of the others
 //! cannot be mistaken for the lowest of all.
 
 use crate::stats::lowest;
 
-/// Which of the two last figures includes a row's ratios.
+/// Which of the last figures includes a row's ratios.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Counts {
-    Nowhere,
+    /// Only the one of all rows.
+    ForEachRow,
     ForAll,
     ForUmaDb,
 }

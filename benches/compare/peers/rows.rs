@@ -21,7 +21,7 @@ const HOT: u64 = 16;
 pub(super) struct Planned {
     pub(super) title: String,
     pub(super) row: Row,
-    /// Which of the two last figures includes its ratios.
+    /// Which of the last figures includes its ratios.
     pub(super) counts: Counts,
     rounds: usize,
     span: Duration,
@@ -35,15 +35,15 @@ pub(super) fn plan(args: &Args, books: &[String]) -> Vec<Planned> {
         let books = if kind == Kind::Query { books.to_vec() } else { Vec::new() };
         let (rounds, span) = match kind {
             Kind::CatchUp => (args.pick(2, 5), Duration::ZERO),
-            _ => (args.pick(3, 7), args.span(400, 2000)),
+            _ => (args.pick(3, 7), args.span(400, 1500)),
         };
         rows.push(Planned { title, row: Row { kind, writers, events, number, books }, counts, rounds, span });
     };
-    add("query of one boundary, 1 reader".to_owned(), Kind::Query, 1, 0, Counts::Nowhere);
-    add("catch-up, in events".to_owned(), Kind::CatchUp, 1, 0, Counts::Nowhere);
+    add("query of one boundary, 1 reader".to_owned(), Kind::Query, 1, 0, Counts::ForEachRow);
+    add("catch-up, in events".to_owned(), Kind::CatchUp, 1, 0, Counts::ForEachRow);
     for (events, plural) in [(1, ""), (10, "s")] {
         for writers in [1, 16, 32, 64] {
-            let counts = if matches!(writers, 16 | 64) { Counts::ForAll } else { Counts::Nowhere };
+            let counts = if matches!(writers, 16 | 64) { Counts::ForAll } else { Counts::ForEachRow };
             let title = format!("guarded append of {events} event{plural}, {writers} writer");
             let title = if writers > 1 { title + "s" } else { title };
             add(title, Kind::Append, writers, events, counts);

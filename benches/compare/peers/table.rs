@@ -94,12 +94,17 @@ impl Results {
     /// The results of each peer, and the last line, which is for programs.
     pub(super) fn print(&self, lanes: &[Lane], missing: &[(&Peer, String)], report: &mut Report) {
         println!();
-        let (mut on_postgres, mut umadb) = (Vec::new(), Vec::new());
+        let (mut on_postgres, mut in_each_row, mut umadb) = (Vec::new(), Vec::new(), Vec::new());
         let mut within = 0;
         for (peer, reason) in missing {
             println!("LEFT OUT: {}: {reason}", peer.with_version());
-            let ratios = if peer.on_postgres() { &mut on_postgres } else { &mut umadb };
-            ratios.push(Worst::nothing_of(peer.name));
+            let nothing = Worst::nothing_of(peer.name);
+            if peer.on_postgres() {
+                on_postgres.push(nothing.clone());
+                in_each_row.push(nothing);
+            } else {
+                umadb.push(nothing);
+            }
         }
         for lane in lanes {
             let mut came_of = lane.verdict.shown();
@@ -115,27 +120,32 @@ impl Results {
             } else if lane.verdict.is_clean() {
                 within += usize::from(lane.out.is_none());
                 on_postgres.push(self.ratios.worst(peer.name, &[Counts::ForAll]));
+                in_each_row
+                    .push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForEachRow, Counts::ForUmaDb]));
             }
         }
         let peers = missing.iter().map(|(peer, _)| *peer).chain(lanes.iter().filter_map(|lane| lane.peer));
         let all = peers.filter(|peer| peer.on_postgres()).count();
-        let (worst, umadb) = (Worst::of(on_postgres), Worst::of(umadb));
+        let (worst, each, umadb) = (Worst::of(on_postgres), Worst::of(in_each_row), Worst::of(umadb));
         let made_of = format!(
             "lowest ours ÷ theirs of guarded appends at 16 and 64 writers, among {within} of {all} stores on PostgreSQL \
              that the oracle has found exact"
         );
         report.incomplete_figure("worst_postgres_peer_ratio", worst.value, made_of, worst.incomplete());
+        let made_of = "the lowest over all rows: reads, catch-up, and guarded and contended appends of 1 to 64 writers";
+        report.incomplete_figure("worst_postgres_row_ratio", each.value, made_of, each.incomplete());
         let made_of = "lowest ours ÷ UmaDB's of guarded appends at 16 and 64 writers, and of contended ones";
         report.incomplete_figure("umadb_ratio", umadb.value, made_of, umadb.incomplete());
         println!();
-        for (name, figure) in [("worst_postgres_peer_ratio", &worst), ("umadb_ratio", &umadb)] {
+        for (name, figure) in [("worst_postgres_peer_ratio", &worst), ("worst_postgres_row_ratio", &each), ("umadb_ratio", &umadb)] {
             if let Some(incomplete) = figure.incomplete() {
                 println!("INCOMPLETE: {name}: {incomplete}");
             }
         }
         println!(
-            "\ncompare peers: worst_postgres_peer_ratio={} umadb_ratio={} postgres_peers_in={within}/{all}",
+            "\ncompare peers: worst_postgres_peer_ratio={} worst_postgres_row_ratio={} umadb_ratio={} postgres_peers_in={within}/{all}",
             number(worst.value),
+            number(each.value),
             number(umadb.value),
         );
     }

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         let amount = events.len() as u64;
         let bar = output::progress(amount, "events");
         let events = events.into_iter().take_while(|_| !interrupt.has_come());
-        let import = store.import(events, condition).chunk_events(usize::try_from(chunk).unwrap_or(usize::MAX));
+        let import = store.import(events, condition).chunk_events(chunk);
         let imported = import.on_progress(|so_far| bar.set_position(so_far.events)).await;
         let behind = usize::try_from(bar.position()).unwrap_or(usize::MAX);
         bar.finish_and_clear();

@@ -73,7 +73,7 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
         return interrupt.or(CUT, read).await?;
     }
     let level = if args.primary { Consistency::Strong } else { Consistency::Eventual };
-    let mut subscription = store.subscribe(&filter).start(start).consistency(level).build();
+    let mut subscription = store.subscribe(&filter).start_at(start).consistency(level).build();
     while printer.left > 0 {
         let batch = tokio::select! {
             biased;

@@ -142,9 +142,9 @@ impl Watch {
 
 fn picture(status: &RouterStatus, loads: &HashMap<Arc<str>, Load>) -> String {
     let mut text = match &status.primary {
-        PrimaryState::Known(node) => format!("primary {node}"),
-        PrimaryState::SplitBrain(one, other) => format!("SPLIT BRAIN: {one} and {other} both take writes"),
-        PrimaryState::Fenced(node) => {
+        PrimaryState::Known { node, .. } => format!("primary {node}"),
+        PrimaryState::SplitBrain { nodes, .. } => format!("SPLIT BRAIN: {} both take writes", nodes.join(" and ")),
+        PrimaryState::Fenced { node, .. } => {
             format!("NO PRIMARY: {node} takes writes, but was replaced by an unknown node")
         }
         _ => "NO PRIMARY: no node takes writes".to_owned(),

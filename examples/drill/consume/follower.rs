@@ -94,7 +94,7 @@ async fn follow(
     let mut mark: Option<Mark> = None;
     loop {
         let start = mark.map_or(Start::Beginning, Start::After);
-        let builder = store.subscribe(&filter).consistency(level.clone()).start(start);
+        let builder = store.subscribe(&filter).consistency(level.clone()).start_at(start);
         let mut subscription = builder.batch_events(1 + dice.roll(800)).build();
         let mut left = 1 + dice.roll(400);
         while left > 0 {

@@ -64,7 +64,7 @@ pub(crate) async fn work() -> Outcome {
         }
         // Both tables are lost together with the events that the log loses, and so are the checkpoints: no consumer may
         // diverge.
-        let is_expected = may_pass(&error) || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::SplitBrain);
+        let is_expected = may_pass(&error) || matches!(error.kind(), ErrorKind::OwnershipLost | ErrorKind::SplitBrain);
         if !is_expected && error.kind() != ErrorKind::Database {
             return Err(error.into());
         }

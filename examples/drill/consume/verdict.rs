@@ -26,7 +26,7 @@ pub(crate) async fn create(url: &str) -> Outcome {
 /// The final log: each event, and whether it is one of the rare ones.
 pub(crate) async fn read_log(store: &PostgresEventStore) -> Outcome<Vec<(Mark, bool)>> {
     loop {
-        let (mut log, mut stream) = (Vec::new(), store.stream(&Filter::any_event()));
+        let (mut log, mut stream) = (Vec::new(), store.query_stream(&Filter::any_event()));
         let failed = loop {
             match stream.next().await {
                 Some(Ok(event)) => log.push((event.mark(), event.event_type() == "Rare")),

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use mainstem::{
-    PrimaryState, Router,
+    Router,
     testing::{LocalCluster, Node},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -173,7 +173,7 @@ impl Drill {
         let name = format!("127.0.0.1:{}", node.port());
         let router = self.router.clone();
         let known = tokio::spawn(async move {
-            while router.status().primary != PrimaryState::Known(name.as_str().into()) {
+            while router.status().primary.known().is_none_or(|known| **known != *name) {
                 sleep(POLL).await;
             }
             Instant::now()

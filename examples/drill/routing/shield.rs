@@ -106,7 +106,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         sleep(Duration::from_millis(20)).await;
         let snapshot = router.status();
         let serves = |condition| matches!(condition, NodeCondition::Serving | NodeCondition::SlowStart);
-        if snapshot.nodes.iter().all(|node| serves(node.condition)) {
+        if snapshot.nodes.iter().all(|node| serves(node.condition.clone())) {
             break Some(start.elapsed());
         }
         if start.elapsed() > Duration::from_secs(10) {

@@ -90,7 +90,7 @@ impl ReadModel for Sales {
 /// Database errors, except those that are part of the show.
 pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<Duration>) -> Result<()> {
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
-    let read_models = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start();
+    let read_models = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start()?;
     let open = async {
         for day in 0.. {
             let span = tracing::info_span!("day", day);

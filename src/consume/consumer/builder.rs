@@ -52,7 +52,7 @@ impl ConsumerBuilder {
 
     /// Sets where the consumer begins when it runs for the first time; later it continues from its checkpoint.
     /// Defaults to the [beginning](Start::Beginning) of the log.
-    pub fn start(mut self, start: impl Into<Start>) -> Self {
+    pub fn start_at(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
     }

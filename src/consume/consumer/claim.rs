@@ -144,7 +144,7 @@ impl Consumer {
     async fn join(&self) -> Result<Membership> {
         let mut membership = self.store.claim(&self.member, self.deadline()).await?;
         if membership.is_none() && !self.has_joined {
-            let start = self.start.resolve_to_mark(&self.store, ReadLimit::Each(self.plan.timeout)).await?;
+            let start = self.start.clone().resolve_to_mark(&self.store, ReadLimit::Each(self.plan.timeout)).await?;
             self.store.create_consumer(&self.member, start, self.deadline()).await?;
             membership = self.store.claim(&self.member, self.deadline()).await?;
         }

@@ -19,7 +19,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) if another member owns the partitions by now, or the consumer was reset: nothing
+    /// [`OwnershipLost`](ErrorKind::OwnershipLost) if another member owns the partitions by now, or the consumer was reset: nothing
     /// was saved. [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the answer was lost. After an error the consumer
     /// continues from the stored checkpoint: events are delivered again.
     ///
@@ -62,7 +62,7 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) if another member owns the partitions by now, the consumer was reset, or the batch
+    /// [`OwnershipLost`](ErrorKind::OwnershipLost) if another member owns the partitions by now, the consumer was reset, or the batch
     /// was committed before: roll back. Otherwise the server's error.
     ///
     /// # Cancel safety

@@ -79,7 +79,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 ///
 /// Consumers of the same name, in any number of processes, are members of one group. Each owns a fair share of the partitions as
 /// long as it lives; when one dies, others [take over](super::ConsumerBuilder::takeover) from its last checkpoint. A late
-/// checkpoint of a member presumed dead is refused ([`Fenced`](ErrorKind::Fenced)), with the rest of its transaction.
+/// checkpoint of a member presumed dead is refused ([`OwnershipLost`](ErrorKind::OwnershipLost)), with the rest of its transaction.
 ///
 /// Until it is dropped, a member sends heartbeats from a background task. But it releases and claims partitions only when asked
 /// for the next batch. A member that is no longer asked keeps its partitions: drop or [close](Self::close) it.

@@ -105,7 +105,7 @@ impl ConsumerTransaction {
     ///
     /// # Errors
     ///
-    /// [`Fenced`](crate::ErrorKind::Fenced) if another member owns the partitions by now, the consumer was reset, or
+    /// [`OwnershipLost`](crate::ErrorKind::OwnershipLost) if another member owns the partitions by now, the consumer was reset, or
     /// the batch was committed before (as when an answer was lost and the same batch was handled again); nothing is
     /// written then. [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if the answer was lost.
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if your own SQL has ended the transaction; the checkpoint is

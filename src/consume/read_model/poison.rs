@@ -13,7 +13,7 @@ use std::time::Duration;
 /// // Twice more, a second apart, and then it is recorded and passed over.
 /// let policy = PoisonPolicy::skip().retries(2, Duration::from_secs(1));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoisonPolicy {
     pub(super) retries: u32,
     pub(super) pause: Duration,

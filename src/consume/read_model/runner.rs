@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-use super::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState, catching_up::CatchingUp, work::Work};
+use super::{PoisonPolicy, ReadModel, ReadModelProgress, catching_up::CatchingUp, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
     json::quoted, runtime,
@@ -19,7 +19,7 @@ use crate::{
 /// # use std::time::Duration;
 /// # use mainstem::{Event, PostgresEventStore, ReadModels, ReadModel};
 /// # async fn run(store: PostgresEventStore, shelf: impl ReadModel, readers: impl ReadModel) -> mainstem::Result<()> {
-/// let read_models = ReadModels::builder(&store).with(shelf)?.with(readers)?.start();
+/// let read_models = ReadModels::builder(&store).with(shelf)?.with(readers)?.start()?;
 /// // At the first start they are built from all events. An application may wait for that, and show how far it is.
 /// read_models
 ///     .wait_until_caught_up(Duration::from_secs(600), |all| {
@@ -55,8 +55,7 @@ struct Running {
     name: String,
     progress: watch::Receiver<ReadModelProgress>,
     stop: StopHandle,
-    /// None if there is no runtime.
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 /// Collects the settings of [`ReadModels`].
@@ -72,7 +71,7 @@ pub struct ReadModelsBuilder {
 }
 
 /// Starts a read model whose type is erased.
-type Start = Box<dyn FnOnce(ConsumerBuilder, PoisonPolicy) -> Result<Running> + Send>;
+type Start = Box<dyn FnOnce(ConsumerBuilder, PoisonPolicy, &Handle) -> Result<Running> + Send>;
 
 impl ReadModels {
     /// Returns a builder with every setting at its default, and no read model yet.
@@ -129,9 +128,9 @@ impl ReadModels {
     /// If the future is dropped, they end at once: their open transactions are rolled back.
     pub async fn stop(mut self) {
         self.running.iter().for_each(|running| running.stop.stop());
-        for task in self.running.iter_mut().filter_map(|running| running.task.as_mut()) {
+        for running in &mut self.running {
             // A panic of a model has been reported already.
-            let _ = task.await;
+            let _ = (&mut running.task).await;
         }
     }
 }
@@ -157,19 +156,11 @@ impl ReadModelsBuilder {
         // The name is checked here, not at the start.
         drop(self.store.consumer(&*name, &filter).build()?);
         let for_start = name.clone();
-        let start = move |consumer: ConsumerBuilder, policy| {
+        let start = move |consumer: ConsumerBuilder, policy, runtime: &Handle| {
             let consumer = consumer.for_filter(filter).build()?;
             let (tell, progress) = watch::channel(ReadModelProgress::new(for_start.clone()));
             let stop = consumer.stop_handle();
-            let task = match runtime::current() {
-                Ok(runtime) => Some(runtime.spawn(Work::new(model, consumer, policy, tell).run())),
-                Err(error) => {
-                    tell.send_modify(|progress| {
-                        (progress.state, progress.error) = (ReadModelState::Failed, Some(error))
-                    });
-                    None
-                }
-            };
+            let task = runtime.spawn(Work::new(model, consumer, policy, tell).run());
             Ok(Running { name: for_start, progress, stop, task })
         };
         self.starts.push((name, Box::new(start)));
@@ -211,10 +202,14 @@ impl ReadModelsBuilder {
         self
     }
 
-    /// Starts them, each in its own task. Outside of a tokio runtime there are no tasks: each of them has then
-    /// [failed](crate::ReadModelState::Failed), with an error that says so.
-    pub fn start(self) -> ReadModels {
+    /// Starts them, each in its own task.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) outside of a tokio runtime, where there are no tasks.
+    pub fn start(self) -> Result<ReadModels> {
         let Self { store, policy, takeover, consistency, batch_events, batch_bytes, starts } = self;
+        let runtime = runtime::current()?;
         let mut running = Vec::with_capacity(starts.len());
         for (name, start) in starts {
             let mut consumer = store.consumer(name, &crate::Filter::any_event());
@@ -222,16 +217,15 @@ impl ReadModelsBuilder {
             if let Some(limit) = takeover {
                 consumer = consumer.takeover(limit);
             }
-            // Checked when it was added.
-            running.extend(start(consumer, policy));
+            running.push(start(consumer, policy.clone(), &runtime)?);
         }
-        ReadModels { store, running }
+        Ok(ReadModels { store, running })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.task.iter().for_each(JoinHandle::abort);
+        self.task.abort();
     }
 }
 

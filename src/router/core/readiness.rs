@@ -100,17 +100,17 @@ impl RouterStatus {
             return Availability::unavailable("names of replicas are not looked up yet");
         }
         match &self.primary {
-            PrimaryState::Known(name) => match self.nodes.iter().find(|node| node.name == *name) {
+            PrimaryState::Known { node: name } => match self.nodes.iter().find(|node| node.name == *name) {
                 Some(node) if node.condition.is_in_service() => {
                     Availability::Available { node: Arc::clone(name), role: Role::Primary }
                 }
                 Some(node) => Availability::unavailable(format!("the primary {name}: {}", node.condition)),
                 None => Availability::unavailable(format!("the primary {name} is not among the nodes")),
             },
-            PrimaryState::SplitBrain(one, other) => {
-                Availability::unavailable(format!("{one} and {other} both take writes: stop one of them"))
+            PrimaryState::SplitBrain { nodes } => {
+                Availability::unavailable(format!("{} both take writes: stop one of them", nodes.join(" and ")))
             }
-            PrimaryState::Fenced(name) => {
+            PrimaryState::Fenced { node: name } => {
                 Availability::unavailable(format!("a newer primary than {name} has been seen, and is not reachable"))
             }
             PrimaryState::Unknown => Availability::unavailable("no node is known to take writes"),
@@ -118,7 +118,7 @@ impl RouterStatus {
     }
 
     fn eventual(&self) -> Availability {
-        let is_primary = |node: &NodeStatus| matches!(&self.primary, PrimaryState::Known(name) if *name == node.name);
+        let is_primary = |node: &NodeStatus| self.primary.known() == Some(&node.name);
         let replicas =
             || self.nodes.iter().filter(|node| node.is_asked && node.role == Role::Replica && !is_primary(node));
         let primary = || {
@@ -138,7 +138,7 @@ impl RouterStatus {
 
     /// For each node, why it serves no eventual reads.
     fn reasons(&self) -> String {
-        let reasons = self.nodes.iter().map(|node| match node.condition {
+        let reasons = self.nodes.iter().map(|node| match &node.condition {
             _ if !node.is_asked => format!("{}: not asked yet how it is", node.name),
             state if state.is_in_service() => {
                 format!("{}: the primary, which may not serve reads for replicas", node.name)
@@ -151,7 +151,7 @@ impl RouterStatus {
 
 impl NodeCondition {
     /// Whether the node serves any calls.
-    fn is_in_service(self) -> bool {
+    fn is_in_service(&self) -> bool {
         match self {
             Self::Serving | Self::SlowStart | Self::Lagging | Self::OlderTimeline => true,
             Self::Ejected { .. } | Self::Foreign | Self::Joining | Self::Fenced => false,
@@ -192,9 +192,9 @@ mod tests {
 
     fn status(primary: NodeCondition, replicas: &[NodeCondition]) -> RouterStatus {
         let mut nodes = vec![node("p", Role::Primary, primary)];
-        nodes.extend(replicas.iter().zip(["a", "b"]).map(|(state, name)| node(name, Role::Replica, *state)));
+        nodes.extend(replicas.iter().zip(["a", "b"]).map(|(state, name)| node(name, Role::Replica, state.clone())));
         RouterStatus {
-            primary: PrimaryState::Known("p".into()),
+            primary: PrimaryState::Known { node: "p".into() },
             timeline: Some(1),
             is_starting: false,
             nodes,
@@ -242,7 +242,7 @@ mod tests {
             (OUT, &[], by("", "")),
         ];
         for (primary, replicas, expected) in cases {
-            assert_eq!(served(&status(primary, replicas)), expected, "{primary:?} {replicas:?}");
+            assert_eq!(served(&status(primary.clone(), replicas)), expected, "{primary:?} {replicas:?}");
         }
         let mut never = status(Serving, &[OUT]);
         never.fallback.policy = Fallback::Never;
@@ -262,8 +262,8 @@ mod tests {
     fn without_one_primary_nothing_strong_is_served_and_the_reason_names_the_nodes() {
         let states = [
             (PrimaryState::Unknown, "no node"),
-            (PrimaryState::Fenced("p".into()), "newer primary than p"),
-            (PrimaryState::SplitBrain("p".into(), "a".into()), "p and a both"),
+            (PrimaryState::Fenced { node: "p".into() }, "newer primary than p"),
+            (PrimaryState::SplitBrain { nodes: vec!["p".into(), "a".into()] }, "p and a both"),
         ];
         for (primary, part) in states {
             let mut status = status(NodeCondition::Fenced, &[NodeCondition::Serving]);

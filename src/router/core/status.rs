@@ -37,17 +37,40 @@ pub struct RouterStatus {
 #[non_exhaustive]
 pub enum PrimaryState {
     /// This node takes writes.
-    Known(Arc<str>),
+    #[non_exhaustive]
+    Known {
+        /// Its name.
+        node: Arc<str>,
+    },
     /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them is a
     /// replica or was stopped, which means that nobody has listened at its address for ten seconds. A node that only
     /// does not answer, or refuses our connections, may still accept writes. If the stopped node comes back and takes
     /// writes, the split brain is back too.
-    SplitBrain(Arc<str>, Arc<str>),
+    #[non_exhaustive]
+    SplitBrain {
+        /// Their names.
+        nodes: Vec<Arc<str>>,
+    },
     /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
     /// primary of that timeline is found.
-    Fenced(Arc<str>),
+    #[non_exhaustive]
+    Fenced {
+        /// Its name.
+        node: Arc<str>,
+    },
     /// No node is known to take writes.
     Unknown,
+}
+
+impl PrimaryState {
+    /// Returns the primary's name, if one node takes writes and is known to be the primary.
+    #[must_use]
+    pub fn known(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Known { node } => Some(node),
+            Self::SplitBrain { .. } | Self::Fenced { .. } | Self::Unknown => None,
+        }
+    }
 }
 
 /// One node of a [`RouterStatus`].
@@ -92,7 +115,7 @@ pub struct NodeStatus {
 }
 
 /// Whether a node serves calls, and if not why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeCondition {
     /// The node serves calls.
@@ -120,7 +143,7 @@ pub enum NodeCondition {
 }
 
 /// The reads that the primary takes over from the replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FallbackStatus {
     /// The policy in the settings.
@@ -159,9 +182,9 @@ impl Cluster {
         let budget = live.budget();
         RouterStatus {
             primary: match self.table().writer {
-                Writer::One(node) => PrimaryState::Known(name(node)),
-                Writer::SplitBrain(one, other) => PrimaryState::SplitBrain(name(one), name(other)),
-                Writer::Fenced(node) => PrimaryState::Fenced(name(node)),
+                Writer::One(node) => PrimaryState::Known { node: name(node) },
+                Writer::SplitBrain(one, other) => PrimaryState::SplitBrain { nodes: vec![name(one), name(other)] },
+                Writer::Fenced(node) => PrimaryState::Fenced { node: name(node) },
                 Writer::Nobody => PrimaryState::Unknown,
             },
             timeline: self.newest,

@@ -111,8 +111,8 @@ impl PostgresEventStoreBuilder {
     /// It bounds how long the log is locked: an event takes some tens of microseconds, most of them for the indexes. Two
     /// batches of others may be written while an append waits for the lock, and a condition is judged under the lock on at
     /// most 1000 events: with larger batches, conditions must more often be judged once more before it.
-    pub fn batch_events(mut self, events: usize) -> Self {
-        self.limits.batch_events = events.max(1);
+    pub fn batch_events(mut self, events: u64) -> Self {
+        self.limits.batch_events = usize::try_from(events).unwrap_or(usize::MAX).max(1);
         self
     }
 
@@ -210,7 +210,7 @@ mod tests {
     /// Otherwise an append whose condition was as new as can be would have to be judged again, merely since it waited.
     #[test]
     fn two_batches_or_chunks_of_others_are_judged_under_the_lock() {
-        let largest = GroupLimits::default().batch_events.max(Import::DEFAULT_CHUNK_EVENTS) as u64;
+        let largest = Import::DEFAULT_CHUNK_EVENTS.max(GroupLimits::default().batch_events as u64);
         assert!(2 * largest <= tail::UNDER_THE_LOCK, "{largest}");
     }
 }

@@ -64,8 +64,8 @@ pub use self::{
     },
 };
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
-    ReadAfterRequest, Served, WaitRequest,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadStreamAnswer, LoadStreamRequest, Piece,
+    QueryRequest, ReadAfterRequest, Served, WaitRequest,
 };
 use crate::{Result, Router, Token, router::Deadline};
 
@@ -257,7 +257,7 @@ impl EventStore for PostgresEventStore {
         Box::pin(read::query::run(self.clone(), request, deadline))
     }
 
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(read::load::run(self.clone(), request, deadline))
     }
@@ -272,7 +272,7 @@ impl EventStore for PostgresEventStore {
         Box::pin(read::query::exists(self.clone(), request, deadline))
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         read::stream::run(self.clone(), request)
     }
 

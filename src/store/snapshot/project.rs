@@ -16,7 +16,7 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-const SAVE_EVERY: usize = 100;
+const SAVE_EVERY: u64 = 100;
 
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -81,7 +81,7 @@ pub struct Project<'a, S, F> {
     call: Call<'a>,
     initial: S,
     apply: F,
-    save_every: Option<usize>,
+    save_every: Option<u64>,
     save_timeout: Duration,
 }
 
@@ -129,7 +129,7 @@ impl<'a, S, F> Project<'a, S, F> {
     /// A large state, or few reads, call for a higher number; events that are slow to apply, for a lower one.
     ///
     /// An unusable snapshot is replaced at once, whatever the number.
-    pub fn save_every(mut self, events: usize) -> Self {
+    pub fn save_every(mut self, events: u64) -> Self {
         self.save_every = Some(events);
         self
     }
@@ -190,7 +190,7 @@ where
         for event in &events {
             apply(&mut state, event)?;
         }
-        let applied = events.len();
+        let applied = events.len() as u64;
         drop(events);
         let unusable = matches!(loaded, LoadOutcome::Unusable(_));
         let saved = match (head, save_every) {

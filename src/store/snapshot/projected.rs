@@ -11,7 +11,7 @@ pub struct Projected<S> {
     pub(super) key: SnapshotKey,
     pub(super) state: S,
     pub(super) head: Option<Mark>,
-    pub(super) applied: usize,
+    pub(super) applied: u64,
     pub(super) loaded: LoadOutcome,
     pub(super) saved: SaveOutcome,
     pub(super) node: Arc<str>,
@@ -55,7 +55,7 @@ impl<S> Projected<S> {
 
     /// Returns how many events were read and applied now, not counting those in the snapshot.
     #[must_use]
-    pub fn applied(&self) -> usize {
+    pub fn applied(&self) -> u64 {
         self.applied
     }
 

@@ -35,9 +35,9 @@ fn condition_name(condition: &NodeCondition) -> &'static str {
 
 fn state_name(state: &PrimaryState) -> &'static str {
     match state {
-        PrimaryState::Known(_) => "known",
-        PrimaryState::SplitBrain(..) => "split_brain",
-        PrimaryState::Fenced(_) => "fenced",
+        PrimaryState::Known { .. } => "known",
+        PrimaryState::SplitBrain { .. } => "split_brain",
+        PrimaryState::Fenced { .. } => "fenced",
         PrimaryState::Unknown => "unknown",
     }
 }

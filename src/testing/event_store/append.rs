@@ -38,10 +38,10 @@ pub(super) async fn opaque_bytes_are_read_as_they_were_written(store: Store<'_>)
     let long: Vec<u8> = every_byte.iter().cycle().copied().take(2 * 1024 * 1024).collect();
     let content_type = "x".repeat(Payload::MAX_CONTENT_TYPE_LEN);
     let events = [
-        NewEvent::from_bytes("Scanned", "image/png", every_byte),
+        NewEvent::from_payload("Scanned", Payload::bytes("image/png", every_byte)),
         event("Added", json!({"n": 1})),
-        NewEvent::from_bytes("Scanned", "text/plain; charset=\"utf-8\"", []).with_tag("empty"),
-        NewEvent::from_bytes("Scanned", content_type, long),
+        NewEvent::from_payload("Scanned", Payload::bytes("text/plain; charset=\"utf-8\"", [])).with_tag("empty"),
+        NewEvent::from_payload("Scanned", Payload::bytes(content_type, long)),
     ];
     let first = append(store, events.clone()).await.first_position();
     append(store, [events[0].clone().with_id(EventId::new())]).await;

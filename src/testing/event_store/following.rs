@@ -11,8 +11,8 @@ use super::{
     shapes,
 };
 use crate::{
-    After, AppendCondition, Consistency, ErrorKind, Event, EventId, EventStore, Filter, Mark, Result,
-    backend::{Piece, ReadAfterRequest},
+    AppendCondition, Consistency, ErrorKind, Event, EventId, EventStore, Filter, Mark, Result,
+    backend::{After, Piece, ReadAfterRequest},
 };
 
 /// All pieces from the beginning of the log to its end, each after the one before it.

@@ -11,7 +11,7 @@ use super::{
     },
     shapes,
 };
-use crate::{ErrorKind, Filter, Json, NewEvent, Predicate, Role};
+use crate::{ErrorKind, Filter, Json, NewEvent, Payload, Predicate, Role};
 
 pub(super) async fn an_empty_log_has_no_events_and_no_head(store: Store<'_>) {
     for filter in [Filter::any_event(), of_type("A"), with_tags(["t"])] {
@@ -133,7 +133,8 @@ pub(super) async fn a_strong_read_sees_every_append_that_was_acknowledged(store:
 
 pub(super) async fn predicates_never_match_opaque_bytes(store: Store<'_>) {
     let text = r#"{"BookID": "b-1", "n": [1]}"#;
-    let opaque = NewEvent::from_bytes("Added", "application/json", text.as_bytes()).with_tag("book:1");
+    let opaque =
+        NewEvent::from_payload("Added", Payload::bytes("application/json", text.as_bytes())).with_tag("book:1");
     let opaque = expect(opaque.with_metadata(&json!({"user": "ada"})), "metadata of the test");
     let looks = expect(Json::from_text(text), "JSON of the test");
     let json_at = append(store, [NewEvent::from_json("Other", looks)]).await.first_position();

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::fixture::{
     Store, append, append_if, append_one, event, expect, log, none_of, of_type, plain, read, refused, with_tags,
 };
-use crate::{AppendCondition, ErrorKind, EventContext, EventId, EventStore, Json, Mark, NewEvent, Scope};
+use crate::{AppendCondition, ErrorKind, EventContext, EventId, EventStore, Json, Mark, NewEvent, Payload, Scope};
 
 pub(super) async fn a_repeated_append_returns_the_first_ones_positions(store: Store<'_>) {
     append_one(store, "Before").await;
@@ -97,7 +97,9 @@ pub(super) async fn ids_of_other_events_are_refused(store: Store<'_>) {
 pub(super) async fn opaque_bytes_are_compared_byte_by_byte(store: Store<'_>) {
     let id = EventId::new();
     let made = |content_type: &str, bytes: &[u8]| {
-        NewEvent::from_bytes("A", content_type, bytes).with_id(id).with_occurred_at(std::time::SystemTime::UNIX_EPOCH)
+        NewEvent::from_payload("A", Payload::bytes(content_type, bytes))
+            .with_id(id)
+            .with_occurred_at(std::time::SystemTime::UNIX_EPOCH)
     };
     let first = append(store, [made("text/plain", b"{}")]).await;
     let again = append(store, [made("text/plain", b"{}")]).await;

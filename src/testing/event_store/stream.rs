@@ -42,25 +42,25 @@ async fn many(store: Store<'_>) {
 }
 
 pub(super) async fn a_stream_is_the_read_event_by_event(store: Store<'_>) {
-    let mut stream = store.stream(&Filter::any_event());
+    let mut stream = store.query_stream(&Filter::any_event());
     assert!(rest(&mut stream).await.is_empty());
     assert_eq!(head(&stream), None, "the head of an empty log");
     append(store, shapes::events()).await;
     let last = append_one(store, "Other").await.last();
     for (_, filter) in shapes::filters() {
         let history = read(store, &filter).await;
-        let mut stream = store.stream(&filter);
+        let mut stream = store.query_stream(&filter);
         assert!(stream.end().is_none(), "an end before the beginning");
         assert_eq!(rest(&mut stream).await, history.events(), "by {filter:?}");
         assert_eq!((head(&stream), stream.role()), (Some(last), Some(Role::Primary)), "by {filter:?}");
         let second_half = filter.clone().after_position(history.head().map_or(0, |head| head.position() / 2));
         assert_eq!(
-            rest(&mut store.stream(&second_half)).await,
+            rest(&mut store.query_stream(&second_half)).await,
             read(store, &second_half).await.events(),
             "by {second_half:?}"
         );
         let past = filter.occurred_until(std::time::SystemTime::now());
-        assert_eq!(rest(&mut store.stream(&past)).await, read(store, &past).await.events(), "by {past:?}");
+        assert_eq!(rest(&mut store.query_stream(&past)).await, read(store, &past).await.events(), "by {past:?}");
     }
 }
 
@@ -70,12 +70,12 @@ pub(super) async fn a_long_stream_is_complete(store: Store<'_>) {
     let filters = [Filter::any_event(), of_type("Even"), of_types(["Odd", "Even"]), with_tags(["tenth"])];
     for filter in filters {
         let history = read(store, &filter).await;
-        let mut stream = store.stream(&filter);
+        let mut stream = store.query_stream(&filter);
         assert!(rest(&mut stream).await == history.events(), "a stream by {filter:?} is not the read");
         assert_eq!(head(&stream), history.head());
         let bounded = filter.clone().after_position(half / 2).until_position(half);
         let history = read(store, &bounded).await;
-        let mut stream = store.stream(&bounded);
+        let mut stream = store.query_stream(&bounded);
         assert!(rest(&mut stream).await == history.events(), "a stream by {bounded:?} is not the read");
         assert_eq!(head(&stream), history.head(), "the head is the log's, not that of the bound");
     }
@@ -112,7 +112,7 @@ pub(super) async fn a_stream_ends_at_the_head_of_its_start(store: Store<'_>) {
     many(store).await;
     for filter in [Filter::any_event(), of_type("Even"), with_tags(["tenth"])] {
         let before = read(store, &filter).await;
-        let mut stream = store.stream(&filter);
+        let mut stream = store.query_stream(&filter);
         let first = expect(stream.next().await.expect("an event"), "the first event");
         append(store, [plain("Even").with_tag("tenth"), plain("Even").with_tag("tenth")]).await;
         let mut events = vec![first];
@@ -131,7 +131,7 @@ pub(super) async fn the_end_of_a_stream_vouches_for_all_of_it(store: Store<'_>) 
     let filter = with_tags(["t"]);
     append(store, [tagged("A", ["t"]), plain("B"), tagged("A", ["t"])]).await;
     let unchanged = async || {
-        let mut stream = store.stream(&filter);
+        let mut stream = store.query_stream(&filter);
         rest(&mut stream).await;
         stream.end().expect("an end").unchanged()
     };
@@ -140,14 +140,14 @@ pub(super) async fn the_end_of_a_stream_vouches_for_all_of_it(store: Store<'_>) 
     append_if(store, [tagged("A", ["t"])], condition.clone()).await;
     refused(store, [tagged("A", ["t"])], condition, ErrorKind::Conflict).await;
     // Events that arrive while it runs are not in it, so they violate its condition.
-    let mut stream = store.stream(&filter);
+    let mut stream = store.query_stream(&filter);
     let _ = expect(stream.next().await.expect("an event"), "the first event");
     append(store, [tagged("A", ["t"])]).await;
     rest(&mut stream).await;
     let condition = stream.end().expect("an end").unchanged();
     refused(store, [plain("C")], condition, ErrorKind::Conflict).await;
     // Events that arrive before its first event is requested are either in it, or violate its condition.
-    let mut stream = store.stream(&filter);
+    let mut stream = store.query_stream(&filter);
     let late = append(store, [tagged("A", ["t"])]).await.last();
     let is_in = rest(&mut stream).await.iter().any(|event| event.mark() == late);
     let vouched = head(&stream).is_some_and(|head| head.position() >= late.position());
@@ -168,10 +168,10 @@ pub(super) async fn a_stream_among_appends_is_the_log_up_to_its_head(store: Stor
     let streams = async {
         for turn in 0..4 {
             let (filter, events, head) = if turn % 2 == 0 {
-                let mut stream = store.stream(&Filter::any_event());
+                let mut stream = store.query_stream(&Filter::any_event());
                 (Filter::any_event(), slowly(&mut stream).await, head(&stream))
             } else {
-                let mut stream = store.stream(&filter);
+                let mut stream = store.query_stream(&filter);
                 (filter.clone(), slowly(&mut stream).await, head(&stream))
             };
             let head = head.expect("the head of a log with events");

@@ -38,14 +38,14 @@ async fn a_consumer_goes_on_from_its_checkpoint_and_only_from_there() {
     assert_eq!(standby.partitions().len(), 0);
     let begin = async |start: Start| {
         let name = format!("{start:?}");
-        let mut other = store.consumer(name, &Filter::any_event()).start(start).build().unwrap();
+        let mut other = store.consumer(name, &Filter::any_event()).start_at(start).build().unwrap();
         positions(&next(&mut other).await)[0]
     };
     cluster().await.wait_until_caught_up().await.unwrap();
     assert_eq!(begin(Start::Beginning).await, 1);
     assert_eq!(begin(Start::AfterPosition(4)).await, 5);
     assert_eq!(begin(Start::After(again.mark())).await, 21);
-    let mut beyond = store.consumer("x", &Filter::any_event()).start(Start::AfterPosition(99)).build().unwrap();
+    let mut beyond = store.consumer("x", &Filter::any_event()).start_at(Start::AfterPosition(99)).build().unwrap();
     assert_eq!(failure(&mut beyond).await.kind(), ErrorKind::InvalidInput);
     for name in ["", "a\0", &"x".repeat(256)] {
         let error = store.consumer(name, &Filter::any_event()).build().unwrap_err();
@@ -60,7 +60,7 @@ async fn batches_are_committed_in_their_order() {
     let mut consumer = consumer(&store);
     let (one, two) = (next(&mut consumer).await, next(&mut consumer).await);
     let error = consumer.commit(&two).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "the first would be lost: {}", error.report());
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost, "the first would be lost: {}", error.report());
     let again = next(&mut consumer).await;
     assert_eq!(positions(&again), positions(&one));
     consumer.commit(&again).await.unwrap();

@@ -40,7 +40,7 @@ async fn a_consumer_is_paused_reset_and_deleted_from_outside() {
     assert_eq!(positions(&sixth), [6]);
 
     control.reset(Start::AfterPosition(2)).await.unwrap();
-    assert_eq!(consumer.commit(&sixth).await.unwrap_err().kind(), ErrorKind::Fenced, "it is of the time before");
+    assert_eq!(consumer.commit(&sixth).await.unwrap_err().kind(), ErrorKind::OwnershipLost, "it is of the time before");
     assert_eq!(positions(&next(&mut consumer).await), [3, 4, 5, 6]);
     control.reset(Start::Beginning).await.unwrap();
     // Without a commit it hears of it as well.

@@ -116,11 +116,11 @@ async fn writes_with_an_already_committed_batch_are_refused() {
     let again = consumer.transaction(&batch).await.unwrap();
     again.execute(insert, &[]).await.unwrap();
     let error = again.commit().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost, "{}", error.report());
     assert!(error.to_string().contains("committed before"), "{error}");
     let own = client.transaction().await.unwrap();
     own.execute(insert, &[]).await.unwrap();
-    assert_eq!(consumer.commit_in(&batch, &own).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(consumer.commit_in(&batch, &own).await.unwrap_err().kind(), ErrorKind::OwnershipLost);
     own.rollback().await.unwrap();
     assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 1);
     // By itself the checkpoint may be saved again.
@@ -151,7 +151,7 @@ async fn a_batch_that_was_read_again_and_is_longer_is_not_written_twice() {
     let again = consumer.transaction(&longer).await.unwrap();
     again.execute(insert, &[&10_i64]).await.unwrap();
     let error = again.commit().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost, "{}", error.report());
     assert!(error.to_string().contains("a part of the batch"), "{error}");
     assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 5);
     // What is left comes by itself.
@@ -199,11 +199,11 @@ async fn a_first_batch_without_events_clears_nothing_that_was_committed_meanwhil
         let clearing = consumer.transaction(&empty).await.unwrap();
         clearing.execute("DELETE FROM handled", &[]).await.unwrap();
         let error = clearing.commit().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+        assert_eq!(error.kind(), ErrorKind::OwnershipLost, "{}", error.report());
     }
     let clearing = client.transaction().await.unwrap();
     clearing.execute("DELETE FROM handled", &[]).await.unwrap();
-    assert_eq!(consumer.commit_in(&empty, &clearing).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(consumer.commit_in(&empty, &clearing).await.unwrap_err().kind(), ErrorKind::OwnershipLost);
     drop(clearing);
     assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 1);
 }
@@ -225,6 +225,6 @@ async fn a_transaction_begun_before_a_takeover_and_return_is_refused() {
     // It has not committed when it leaves.
     new.close().await.unwrap();
     assert_eq!(positions(&next(&mut old).await), positions(&batch), "it is back");
-    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::OwnershipLost);
     assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 0);
 }

@@ -25,16 +25,16 @@ async fn a_fetch_has_one_limit_and_a_subscription_one_for_each_read() {
     let far = PostgresEventStore::new(&router);
     let middle = store.query(&Filter::any_event().after_position(250)).await.unwrap()[0].recorded_at();
     let start = Start::RecordedFrom(middle);
-    far.fetch(&Filter::any_event(), start).await.unwrap();
+    far.fetch(&Filter::any_event(), start.clone()).await.unwrap();
     proxy.delay(Direction::ToClient, Duration::from_millis(100));
     let limit = Duration::from_millis(450);
-    let error = far.fetch(&Filter::any_event(), start).timeout(limit).await.unwrap_err();
+    let error = far.fetch(&Filter::any_event(), start.clone()).timeout(limit).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
     let control = far.consumer_control("c");
     drop(next(&mut consumer(&store)).await);
-    let error = control.clone().timeout(limit).reset(start).await.unwrap_err();
+    let error = control.clone().timeout(limit).reset(start.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
-    let mut each = far.subscribe(&Filter::any_event()).start(start).timeout(limit).build();
+    let mut each = far.subscribe(&Filter::any_event()).start_at(start).timeout(limit).build();
     assert_eq!(subscriptions::next(&mut each).await.recorded_at(), middle);
 }
 

@@ -80,7 +80,7 @@ async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
     let batch = next(&mut consumer).await;
     run(&router, LOST).await;
     let error = consumer.commit(&batch).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost, "{}", error.report());
     assert_eq!(positions(&next(&mut consumer).await)[0], 11);
 }
 
@@ -99,7 +99,7 @@ async fn a_first_batch_that_is_lost_is_not_covered_by_the_next_one() {
     // A failover has lost that checkpoint, and no event.
     run(&router, "UPDATE mainstem.events_progress SET position = 0, id = NULL").await;
     let error = consumer.transaction(&batch).await.unwrap().commit().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost, "{}", error.report());
     assert!(next(&mut consumer).await.is_first(), "it clears again");
 }
 

@@ -23,8 +23,8 @@ async fn a_consumer_that_was_taken_over_can_no_longer_commit_its_batch() {
     run(&router, "UPDATE mainstem.events_members SET alive_until = '-infinity'").await;
     let taken = next(&mut new).await;
     assert_eq!(positions(&taken), positions(&batch), "from the checkpoint on");
-    assert_eq!(old.commit(&batch).await.unwrap_err().kind(), ErrorKind::Fenced);
-    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(old.commit(&batch).await.unwrap_err().kind(), ErrorKind::OwnershipLost);
+    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::OwnershipLost);
     assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 0, "with its checkpoint all else is refused");
     new.commit(&taken).await.unwrap();
     // Whoever is dropped leaves, and whoever was evicted goes on when there is something to do again.

@@ -57,8 +57,8 @@ impl EventStore for Spy {
         self.store.run_query(request)
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         self.told(Call::Stream(request.consistency.clone()));
-        self.store.run_stream(request)
+        self.store.run_query_stream(request)
     }
 }

@@ -52,11 +52,11 @@ async fn invalid_appends_are_refused_before_the_store_is_called() {
     let twice = [valid.clone(), valid.clone()];
     let long_type = NewEvent::new("x".repeat(256), &()).unwrap();
     let bytes: std::sync::Arc<[u8]> = vec![0; Payload::MAX_BYTES_LEN].into();
-    let too_much = (0..5).map(|_| NewEvent::from_bytes("A", "a", bytes.clone())).collect();
+    let too_much = (0..5).map(|_| NewEvent::from_payload("A", Payload::bytes("a", bytes.clone()))).collect();
     let no_place = valid.clone().with_metadata_json(mainstem::Json::from_text("[]").unwrap()).with_message_id("m");
     let cases: [(&str, Vec<NewEvent>); 8] = [
         ("more than 64 MiB, of bytes", too_much),
-        ("no content type", vec![NewEvent::from_bytes("A", "", *b"")]),
+        ("no content type", vec![NewEvent::from_payload("A", Payload::bytes("", *b""))]),
         ("an id that has no place", vec![no_place]),
         ("nothing", vec![]),
         ("one id twice", twice.into()),

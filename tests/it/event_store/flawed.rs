@@ -9,10 +9,10 @@ use std::{
 };
 
 use mainstem::{
-    After, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, NewEvent, Result, StreamPlace,
+    Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, NewEvent, Result, Served, StreamPlace,
     backend::{
-        Answer, AppendRequest, BoxFuture, BoxStream, Guard, LoadAnswer, LoadRequest, Piece, QueryRequest,
-        ReadAfterRequest, Served,
+        After, Answer, AppendRequest, BoxFuture, BoxStream, Guard, LoadStreamAnswer, LoadStreamRequest, Piece,
+        QueryRequest, ReadAfterRequest,
     },
 };
 
@@ -319,7 +319,7 @@ impl EventStore for FlawedStore {
         })
     }
 
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
         let store = self.clone();
         Box::pin(async move { Ok(store.load(&request)) })
     }
@@ -334,7 +334,7 @@ impl EventStore for FlawedStore {
         Box::pin(async move { store.exists(request) })
     }
 
-    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         self.pages(request)
     }
 

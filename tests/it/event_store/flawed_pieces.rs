@@ -1,8 +1,8 @@
 //! How the flawed store continues a read.
 
 use mainstem::{
-    After, Event, Result,
-    backend::{Piece, ReadAfterRequest},
+    Event, Result,
+    backend::{After, Piece, ReadAfterRequest},
 };
 
 use super::{
@@ -41,6 +41,6 @@ impl FlawedStore {
             (_, Some(Flaw::LeavesOutTheEventWithoutRoom)) => behind,
             _ => found.last().map(Event::mark),
         };
-        Ok(Piece::new(found, reached, log.events.last().map(Event::mark)))
+        Ok(Piece::new(found, log.events.last().map(Event::mark)).reached(reached))
     }
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::unfold;
 use mainstem::{
-    Error, ErrorKind, Event, Filter, Mark, Order, Result,
-    backend::{Answer, Bounds, BoxStream, QueryRequest, Served},
+    Error, ErrorKind, Event, Filter, Mark, Result, Served,
+    backend::{Answer, Bounds, BoxStream, Order, QueryRequest},
 };
 
 use super::{

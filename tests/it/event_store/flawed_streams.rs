@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mainstem::{
-    Appended, Event, ExpectedVersion, Order, Result, StreamPlace,
-    backend::{AppendRequest, LoadAnswer, LoadRequest},
+    Appended, Event, ExpectedVersion, Result, StreamPlace,
+    backend::{AppendRequest, LoadStreamAnswer, LoadStreamRequest, Order},
 };
 
 use super::{
@@ -60,7 +60,7 @@ impl FlawedStore {
         self.has(Flaw::ForgetsTheStreamOfARepeat) || recorded.stream().map(StreamPlace::id) == expected
     }
 
-    pub(super) fn load(&self, request: &LoadRequest) -> LoadAnswer {
+    pub(super) fn load(&self, request: &LoadStreamRequest) -> LoadStreamAnswer {
         let log = self.log();
         let mut stream: Vec<&Event> = log.events.iter().filter(|event| self.is_of(event, &request.stream)).collect();
         stream.sort_by_key(|event| event.stream().map(StreamPlace::version));
@@ -78,6 +78,6 @@ impl FlawedStore {
         if newest_first && self.has(Flaw::LoadsTheFirstBackwards) {
             stream.reverse();
         }
-        LoadAnswer::new(stream.into_iter().cloned().collect(), version).with_last(last.map(Event::id))
+        LoadStreamAnswer::new(stream.into_iter().cloned().collect(), version).with_last(last.map(Event::id))
     }
 }

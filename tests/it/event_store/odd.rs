@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use mainstem::{
-    Appended, Error, ErrorKind, Event, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result,
-    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest, Served},
+    Appended, Error, ErrorKind, Event, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result, Served,
+    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest},
 };
 
 /// It streams these answers, whatever is asked for.
@@ -29,7 +29,7 @@ impl EventStore for OddStore {
         Box::pin(async { Ok(Served::new(true)) })
     }
 
-    fn run_stream(&self, _: QueryRequest) -> BoxStream<Result<Answer>> {
+    fn run_query_stream(&self, _: QueryRequest) -> BoxStream<Result<Answer>> {
         Box::pin(stream::iter(self.0.clone()))
     }
 }
@@ -48,7 +48,7 @@ async fn an_error_of_a_stream_is_its_last_item() {
     let lost = Err(Error::new(ErrorKind::Unavailable, "lost"));
     let store = OddStore(vec![answer(&[1, 2], head), lost, answer(&[3], head)]);
     let all = Filter::any_event();
-    let mut stream = store.stream(&all);
+    let mut stream = store.query_stream(&all);
     for expected in [1, 2] {
         assert_eq!(stream.next().await.unwrap().unwrap().position(), expected);
     }
@@ -64,12 +64,12 @@ async fn an_error_of_a_stream_is_its_last_item() {
 async fn a_stream_without_an_answer_is_an_error_and_the_first_head_counts() {
     let all = Filter::any_event();
     let silent = OddStore::default();
-    let mut stream = silent.stream(&all);
+    let mut stream = silent.query_stream(&all);
     assert_eq!(stream.next().await.unwrap().unwrap_err().kind(), ErrorKind::Database);
     assert!(stream.next().await.is_none() && stream.end().is_none());
     let (first, later) = (event(2).mark(), event(3).mark());
     let store = OddStore(vec![answer(&[1], Some(first)), answer(&[2], Some(later))]);
-    let mut stream = store.stream(&all);
+    let mut stream = store.query_stream(&all);
     while let Some(event) = stream.next().await {
         event.unwrap();
     }
@@ -82,7 +82,7 @@ async fn every_handle_passes_a_stores_own_methods_on() {
         let all = Filter::any_event();
         assert_eq!(store.count(&all).await.unwrap().into_inner(), 42, "{what}");
         assert!(store.exists(&all).await.unwrap().into_inner(), "{what}");
-        assert_eq!(store.stream(&all).next().await.unwrap().unwrap().position(), 7, "{what}");
+        assert_eq!(store.query_stream(&all).next().await.unwrap().unwrap().position(), 7, "{what}");
     }
     let store = || OddStore(vec![answer(&[7], Some(event(7).mark()))]);
     let borrowed: &dyn EventStore = &store();
@@ -99,7 +99,7 @@ async fn streams_are_streams_and_may_be_sent() {
     let store = MemoryEventStore::new();
     let events = (0..5).map(|_| NewEvent::new("A", &()).unwrap());
     store.append(events, mainstem::AppendCondition::none()).await.unwrap();
-    let stream = store.stream(&Filter::any_event());
+    let stream = store.query_stream(&Filter::any_event());
     drop(store);
     let events: Vec<Event> = tokio::spawn(stream.try_collect()).await.unwrap().unwrap();
     assert_eq!(events.len(), 5);

@@ -21,7 +21,7 @@ const PLACE: (&str, &str) = ("ELSE pg_current_wal_flush_lsn()\n       END,", "EL
 async fn events(store: &PostgresEventStore) -> Vec<Result<usize, Error>> {
     let all = Filter::any_event();
     let stream = async {
-        let (mut events, mut read) = (store.stream(&all), 0);
+        let (mut events, mut read) = (store.query_stream(&all), 0);
         while let Some(event) = events.next().await {
             event?;
             read += 1;

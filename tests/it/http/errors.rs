@@ -12,7 +12,7 @@ fn each_kind_has_its_status_and_only_what_may_be_repeated_says_when() {
         (ErrorKind::Configuration, 500, false),
         (ErrorKind::Conflict, 409, false),
         (ErrorKind::Database, 500, false),
-        (ErrorKind::Fenced, 409, false),
+        (ErrorKind::OwnershipLost, 409, false),
         (ErrorKind::Application, 500, false),
         (ErrorKind::InvalidData, 500, false),
         (ErrorKind::InvalidInput, 400, false),

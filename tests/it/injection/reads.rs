@@ -49,7 +49,7 @@ pub(super) async fn read(store: &PostgresEventStore, text: &str) -> Result<()> {
     for filter in filters(text)? {
         assert!(*store.exists(&filter).await?, "{filter:?}");
         assert!(store.last(&filter).await?.as_ref().is_some_and(|event| filter.matches(event)), "{filter:?}");
-        let streamed: Vec<_> = store.stream(&filter).collect().await;
+        let streamed: Vec<_> = store.query_stream(&filter).collect().await;
         assert!(streamed.len() >= 3 && streamed.iter().all(Result::is_ok), "{filter:?}");
         let page = store.fetch(&filter, Start::Beginning).limit(2).await?;
         assert_eq!(page.events().len(), 2, "{filter:?}");

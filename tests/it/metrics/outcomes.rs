@@ -86,11 +86,11 @@ async fn operations_of_a_store_end_in_six_ways() {
     assert!(late.is_timeout() || late.is_outcome_unknown(), "{late}");
     assert_eq!(ended("append"), one("timed_out"));
     given_up(async {
-        let mut stream = store.stream(&any);
+        let mut stream = store.query_stream(&any);
         while stream.next().await.is_some() {}
     })
     .await;
-    assert_eq!(ended("stream"), one("cancelled"));
+    assert_eq!(ended("query_stream"), one("cancelled"));
     // It may have been saved, but the limit has run out.
     let head = read.head().unwrap();
     let key = SnapshotKey::new("state", 1, &any);
@@ -101,12 +101,12 @@ async fn operations_of_a_store_end_in_six_ways() {
     assert_eq!(ended("save_snapshot"), one("timed_out"));
     drop(lock);
 
-    let mut stream = store.stream(&any);
+    let mut stream = store.query_stream(&any);
     while let Some(event) = stream.next().await {
         event.unwrap();
     }
-    assert!(metrics.sum(&STORE_EVENTS, &[(OPERATION, "stream")]) >= 3.0);
-    assert_eq!(ended("stream"), one("succeeded"));
+    assert!(metrics.sum(&STORE_EVENTS, &[(OPERATION, "query_stream")]) >= 3.0);
+    assert_eq!(ended("query_stream"), one("succeeded"));
     let nowhere = PostgresEventStore::with_name(&router, LogName::new("mainstem", "nowhere").unwrap());
     nowhere.query(&any).await.unwrap_err();
     assert_eq!(metrics.times(&STORE_DURATION, &[(ERROR_TYPE, "42P01")]), 1);
@@ -287,7 +287,7 @@ async fn batches_of_consumers_are_committed_or_overtaken_or_given_up() {
     metrics.clear();
     // The same once more: it is nobody's to save any more.
     let error = consumer.transaction(&first).await.unwrap().commit().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced);
+    assert_eq!(error.kind(), ErrorKind::OwnershipLost);
     assert_eq!(metrics.outcomes(&CONSUMER_DURATION, &of), one("conflicted"));
     assert_eq!((metrics.sum(&CONSUMER_EVENTS, &of), metrics.sum(&CONSUMER_RESTARTS, &of)), (0.0, 0.0));
     metrics.clear();

@@ -5,8 +5,8 @@ use std::{future::IntoFuture, time::Duration};
 use futures_util::future::join_all;
 use mainstem::{
     AppendCondition, CommandExecutor, CommandRecord, Consistency, ConsumerTransaction, Error, ErrorKind, Event,
-    EventStore, Fallback, Filter, PoisonPolicy, PostgresEventStore, PrimaryState, ReadModel, ReadModels, Result,
-    Router, RouterStatus, SnapshotKey, SnapshotStore,
+    EventStore, Fallback, Filter, PoisonPolicy, PostgresEventStore, ReadModel, ReadModels, Result, Router,
+    RouterStatus, SnapshotKey, SnapshotStore,
     telemetry::{
         CONDITION, CONNECTION_STATE, CONSUMER, LEVEL, NODE, OUTCOME, POOL, REASON, ROLE,
         metrics::{
@@ -109,7 +109,7 @@ async fn all_figures_of_the_list_are_told_and_no_others() {
     assert_eq!(metrics.sum(&PRIMARY_CHANGES, &[]), 0.0);
     cluster.primary().stop().await.unwrap();
     cluster.replica(0).promote().await.unwrap();
-    until_snapshot("there is a new primary", &router, |it| it.primary == PrimaryState::Known(replica.clone())).await;
+    until_snapshot("there is a new primary", &router, |it| it.primary.known() == Some(&replica)).await;
     assert_eq!(metrics.sum(&PRIMARY_CHANGES, &[]), 1.0);
     until("its role is shown", || is(&NODE_ROLE, &[(NODE, &*replica), (ROLE, "primary")])).await;
 
@@ -166,7 +166,7 @@ async fn projects(store: &PostgresEventStore, metrics: &RecordedMetrics) {
     let events = ["Good", "Bad", "Good"].map(|event_type| event(event_type, json!({})));
     store.append(events, AppendCondition::none()).await.unwrap();
     let policy = PoisonPolicy::skip().retries(1, MS);
-    let projections = ReadModels::builder(store).with(Picky).unwrap().poison_policy(policy).start();
+    let projections = ReadModels::builder(store).with(Picky).unwrap().poison_policy(policy).start().unwrap();
     projections.wait_until_caught_up(HANG, |_| {}).await.unwrap();
     let of = [(CONSUMER, "picky")];
     assert_eq!((metrics.sum(&CONSUMER_EVENTS, &of), metrics.sum(&CONSUMER_SKIPPED, &of)), (3.0, 1.0));

@@ -46,7 +46,8 @@ impl ReadModel for Lines {
 async fn an_event_that_breaks_a_deferred_constraint_is_found_and_passed_over() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "Poison", "A", "Poison", "A"]).await;
-    let read_models = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(Lines).unwrap().start();
+    let read_models =
+        ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(Lines).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "lines").await, [1, 3, 5]);
     let counted = router.client().await.unwrap().query("SELECT kind, n FROM kinds", &[]).await.unwrap();
@@ -65,7 +66,7 @@ async fn an_event_that_breaks_a_deferred_constraint_is_found_and_passed_over() {
 async fn an_event_that_breaks_a_deferred_constraint_stops_the_read_model() {
     let (_database, _router, store) = store().await;
     append(&store, &["A", "Poison", "A"]).await;
-    let read_models = ReadModels::builder(&store).with(Lines).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Lines).unwrap().start().unwrap();
     becomes(&read_models, ReadModelState::Failed).await;
     let error = told(&read_models).await;
     assert_eq!(error.sqlstate(), Some("23503"), "{}", error.report());

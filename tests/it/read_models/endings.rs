@@ -35,7 +35,7 @@ impl ReadModel for Panics {
 async fn nobody_waits_for_a_read_model_that_has_panicked() {
     let (_database, _router, store) = store().await;
     append(&store, &["A"]).await;
-    let read_models = ReadModels::builder(&store).with(Panics).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Panics).unwrap().start().unwrap();
     let error = read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Closed && error.to_string().contains("panicked"), "{error}");
     assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
@@ -48,7 +48,7 @@ async fn stopping_does_not_wait_for_a_pause_before_the_next_attempt() {
     let counter = Counter::new("waits");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::skip().retries(3, Duration::from_secs(600));
-    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start().unwrap();
     told(&read_models).await;
     timeout(HANG, read_models.stop()).await.expect("no hang");
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 1);

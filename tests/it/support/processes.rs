@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mainstem::{
     Appended, EventStore, PostgresEventStore, Result, Router,
-    backend::{Answer, AppendRequest, BoxFuture, LoadAnswer, LoadRequest, QueryRequest},
+    backend::{Answer, AppendRequest, BoxFuture, LoadStreamAnswer, LoadStreamRequest, QueryRequest},
 };
 
 /// Several stores of one log, used in turn. They share nothing, so their appends meet only at the server.
@@ -34,7 +34,7 @@ impl EventStore for Processes {
         self.next().run_query(request)
     }
 
-    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
-        self.next().run_load(request)
+    fn run_load_stream(&self, request: LoadStreamRequest) -> BoxFuture<Result<LoadStreamAnswer>> {
+        self.next().run_load_stream(request)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use mainstem::{Filter, NewEvent, Predicate};
+use mainstem::{Filter, NewEvent, Payload, Predicate};
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
@@ -49,7 +49,10 @@ pub(crate) fn new_event() -> impl Strategy<Value = NewEvent> {
         |(event_type, tags, payload, metadata, occurred, opaque)| {
             let event = match opaque {
                 // Exactly what a predicate would match, if it looked into it.
-                true => NewEvent::from_bytes(event_type, "application/json", payload.to_string().into_bytes()),
+                true => NewEvent::from_payload(
+                    event_type,
+                    Payload::bytes("application/json", payload.to_string().into_bytes()),
+                ),
                 false => event(&event_type, payload),
             };
             let event = event.with_tags(tags).with_occurred_at(micros(occurred));

@@ -15,7 +15,7 @@ mod topology;
 use std::time::Duration;
 
 use clap::Args;
-use mainstem::{LogName, NodeCondition, PostgresEventStore, PrimaryState, Router};
+use mainstem::{LogName, NodeCondition, PostgresEventStore, Router};
 use tokio::time::Instant;
 
 use self::{
@@ -91,7 +91,7 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
     let limits = settings::Limits { pool: connections, max_idle: args.max_idle };
     let store = PostgresEventStore::with_name(&router, log);
     // If no node is known to take writes, an unreachable node may be the one that should.
-    let is_needed = |is_primary| is_primary || !matches!(status.primary, PrimaryState::Known(_));
+    let is_needed = |is_primary| is_primary || status.primary.known().is_none();
     let mut seen = Vec::new();
     for (Reached { name, client, is_primary }, node) in reach(&router).await.into_iter().zip(&status.nodes) {
         match client {

@@ -15,15 +15,15 @@ use super::{
 pub(crate) fn findings(status: &RouterStatus, max_lag: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &status.primary {
-        PrimaryState::Known(_) => {}
-        PrimaryState::SplitBrain(one, other) => findings.push(Finding::new(
+        PrimaryState::Known { .. } => {}
+        PrimaryState::SplitBrain { nodes, .. } => findings.push(Finding::new(
             Fault,
             "split_brain",
-            format!("{one} and {other} both take writes, on the same timeline"),
+            format!("{} both take writes, on the same timeline", nodes.join(" and ")),
             "the writes to one of them will be lost",
             "stop one of them, and rebuild it as a replica of the other",
         )),
-        PrimaryState::Fenced(node) => findings.push(Finding::new(
+        PrimaryState::Fenced { node, .. } => findings.push(Finding::new(
             Fault,
             "no_primary",
             format!("only {node} takes writes, but another node has seen a newer timeline"),

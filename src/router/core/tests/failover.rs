@@ -28,7 +28,7 @@ fn two_on_one_timeline_are_both_named() {
     core.report(1, NOW, 2, primary(100));
     core.report(2, NOW, 2, primary(100));
     assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::SplitBrain(1, 2)));
-    let split = PrimaryState::SplitBrain("node 1".into(), "node 2".into());
+    let split = PrimaryState::SplitBrain { nodes: vec!["node 1".into(), "node 2".into()] };
     assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, NOW).primary, split);
     core.report(2, NOW + SECOND, 2, replica(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -115,7 +115,7 @@ fn a_node_that_refuses_is_out_of_service_and_not_stopped() {
     }
     let mut core = Core::probing(2);
     core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::Refused), SECOND);
-    let state = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[1].condition;
+    let state = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[1].condition.clone();
     assert_eq!(state, NodeCondition::Ejected { cause: EjectionCause::Refusing, elapsed: Duration::ZERO });
 }
 

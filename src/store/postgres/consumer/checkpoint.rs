@@ -111,7 +111,7 @@ impl CheckpointRequest {
             "the checkpoint {} of the consumer {:?} was refused: {why}; nothing was saved",
             self.mark, self.consumer
         );
-        Err(Error::new(ErrorKind::Fenced, message))
+        Err(Error::new(ErrorKind::OwnershipLost, message))
     }
 }
 

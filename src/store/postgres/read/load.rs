@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     router::{Deadline, Effect, Lease},
     store::{
-        LoadAnswer, LoadRequest,
+        LoadStreamAnswer, LoadStreamRequest,
         postgres::{
             PostgresEventStore,
             wire::{self, Line},
@@ -18,25 +18,29 @@ use crate::{
 /// Executes a load, on a node that its level allows, for this caller or for all that load the same.
 pub(in crate::store::postgres) async fn run(
     store: PostgresEventStore,
-    request: LoadRequest,
+    request: LoadStreamRequest,
     deadline: Deadline,
-) -> Result<LoadAnswer> {
+) -> Result<LoadStreamAnswer> {
     let loads = Arc::clone(&store.shared.loads);
     let read = move |request, deadline| read(store.clone(), request, deadline);
     loads.answer(request, deadline, read).await
 }
 
-async fn read(store: PostgresEventStore, request: Arc<LoadRequest>, deadline: Deadline) -> Result<LoadAnswer> {
+async fn read(
+    store: PostgresEventStore,
+    request: Arc<LoadStreamRequest>,
+    deadline: Deadline,
+) -> Result<LoadStreamAnswer> {
     let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
     store.read(request.asked(), deadline, load).await
 }
 
 async fn load(
     store: PostgresEventStore,
-    request: Arc<LoadRequest>,
+    request: Arc<LoadStreamRequest>,
     lease: Arc<Lease>,
     deadline: Deadline,
-) -> Result<LoadAnswer> {
+) -> Result<LoadStreamAnswer> {
     let after = wire::position_param(request.after_version);
     let before = request.before_version.map_or(i64::MAX, wire::position_param);
     let limit = request.limit.map(wire::position_param);
@@ -55,6 +59,6 @@ async fn load(
     if events.iter().any(|event| event.stream().is_none_or(|stream| stream.version() > version)) {
         return Err(wire::no_row());
     }
-    let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
+    let answer = LoadStreamAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
     Ok(answer.with_last(last).with_token(store.token_after_read(&lease, request.wants_token)))
 }

@@ -39,7 +39,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     router::Deadline,
     runtime,
-    store::{Answer, LoadAnswer, LoadRequest, QueryRequest, Served},
+    store::{Answer, LoadStreamAnswer, LoadStreamRequest, QueryRequest, Served},
     telemetry::{DURATION, STORE},
 };
 
@@ -61,7 +61,7 @@ pub(in crate::store::postgres) struct Shared {
     pub(in crate::store::postgres) queries: Arc<SharedReads<QueryRequest, Answer>>,
     pub(in crate::store::postgres) counts: Arc<SharedReads<QueryRequest, Served<u64>>>,
     pub(in crate::store::postgres) exists: Arc<SharedReads<QueryRequest, Served<bool>>>,
-    pub(in crate::store::postgres) loads: Arc<SharedReads<LoadRequest, LoadAnswer>>,
+    pub(in crate::store::postgres) loads: Arc<SharedReads<LoadStreamRequest, LoadStreamAnswer>>,
 }
 
 impl Shared {

@@ -15,7 +15,7 @@ fn key() -> SnapshotKey {
 }
 
 /// Saves a snapshot after this many events.
-async fn project(store: Store<'_>, save_every: usize) -> Projected<Vec<u64>> {
+async fn project(store: Store<'_>, save_every: u64) -> Projected<Vec<u64>> {
     expect(store.project(&key(), vec![], positions).save_every(save_every).await, "a projection")
 }
 

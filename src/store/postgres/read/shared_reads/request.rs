@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::Arc};
 
 use crate::{
     Consistency,
-    store::{LoadRequest, QueryRequest, postgres::read::floor::ReadNeeds},
+    store::{LoadStreamRequest, QueryRequest, postgres::read::floor::ReadNeeds},
 };
 
 /// Everything that a read requests.
@@ -39,7 +39,7 @@ macro_rules! requests {
     )*};
 }
 
-requests!(QueryRequest, LoadRequest);
+requests!(QueryRequest, LoadStreamRequest);
 
 /// Returns the request that identifies the reads which one answer can serve.
 ///

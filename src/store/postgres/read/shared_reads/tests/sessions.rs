@@ -3,11 +3,12 @@
 use std::time::SystemTime;
 
 use super::*;
-use crate::{NewEvent, token::LogMark};
+use crate::{NewEvent, Payload, token::LogMark};
 
 /// A token of an event at this position of one log.
 fn seen(position: u64) -> Token {
-    let event = NewEvent::from_bytes("A", "b", vec![]).into_recorded(position, SystemTime::UNIX_EPOCH);
+    let event =
+        NewEvent::from_payload("A", Payload::bytes("b", vec![])).into_recorded(position, SystemTime::UNIX_EPOCH);
     Token::of_mark(Some(1), LogMark { log: 1, position, id: event.id().into(), place: None })
 }
 
