@@ -2,6 +2,7 @@
 SELECT pg_catalog.json_build_object(
     'is_there', c.oid IS NOT NULL,
     'rows', coalesce(c.reltuples, -1)::bigint,
+    'bytes', coalesce(pg_relation_size(c.oid), 0),
     'may_use_schema', coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
     'may_select', coalesce(has_table_privilege(c.oid, 'SELECT'), false),
     'may_insert', coalesce(has_table_privilege(c.oid, 'INSERT'), false),

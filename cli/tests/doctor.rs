@@ -167,9 +167,12 @@ async fn doctor_finds_harmful_database_settings() {
     let insert = "INSERT INTO mainstem.events (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
         SELECT n, 0, gen_random_uuid(), 'Type' || n % 5, ARRAY['tag:' || n % 900], jsonb_build_object('key', n % 900), '{}', now(), now()
         FROM generate_series(1, 20000) n";
+    doctor(&urls, &[]).await.has_not("statistics");
+    sql(&url, "ALTER TABLE mainstem.events SET (autovacuum_enabled = off)").await;
     sql(&url, insert).await;
+    doctor(&urls, &[]).await.has("warning", "statistics");
     sql(&url, "VACUUM ANALYZE mainstem.events").await;
-    doctor(&urls, &[]).await.has_not("guard_plan");
+    doctor(&urls, &[]).await.has_not("guard_plan").has_not("statistics");
     for setting in ["enable_bitmapscan", "enable_indexscan", "enable_indexonlyscan"] {
         sql(&url, &format!("ALTER DATABASE {name} SET {setting} = off")).await;
     }
@@ -194,7 +197,7 @@ async fn doctor_finds_invalid_indexes_and_schema_faults_of_the_log() {
 
 #[tokio::test]
 async fn doctor_finds_missing_grants_of_the_role() {
-    let (database, _, _store) = log().await;
+    let (database, of_superuser, _store) = log().await;
     let role = format!("plain_{}", database.name());
     let url = database.primary_url();
     sql(&url, &format!("CREATE ROLE {role} LOGIN PASSWORD 'abc'")).await;
@@ -216,7 +219,13 @@ async fn doctor_finds_missing_grants_of_the_role() {
     doctor(&plain, &[]).await.has("warning", "grants");
     sql(&url, &format!("GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA mainstem TO {role}; GRANT pg_monitor TO {role}"))
         .await;
-    doctor(&plain, &[]).await.has_not("grants").has_not("no_statistics");
+    doctor(&plain, &[]).await.has_not("grants").has_not("no_statistics").has_not("max_connections");
+    sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT 20")).await;
+    doctor(&plain, &["--pool", "30"]).await.has("warning", "max_connections");
+    doctor(&of_superuser, &["--pool", "30"]).await.has_not("max_connections");
+    sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await;
+    sql(&url, &format!("ALTER DATABASE {} CONNECTION LIMIT 20", database.name())).await;
+    doctor(&plain, &["--pool", "30"]).await.has("warning", "max_connections");
 }
 
 #[tokio::test]
@@ -289,6 +298,24 @@ async fn an_encoding_that_cannot_hold_json_is_found() {
     sql(&url, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
     let (start, _) = url.rsplit_once('/').unwrap();
     doctor(&[format!("{start}/latin")], &[]).await.ends(20).has("fault", "encoding");
+}
+
+/// An old snapshot keeps the server from freezing rows, until it has to refuse writes.
+#[tokio::test]
+async fn transactions_that_run_out_are_found() {
+    let builder = LocalCluster::builder().replicas(0).setting("autovacuum_freeze_max_age", "100000");
+    let cluster = started(builder).await;
+    let urls = nodes(&cluster);
+    doctor(&urls, &[]).await.has_not("wraparound");
+    let router = mainstem::Router::builder().primary(&urls[0]).connect().await.unwrap();
+    let old = router.transaction().isolation(mainstem::Isolation::RepeatableRead).timeout(Duration::from_secs(600));
+    let old = old.await.unwrap();
+    old.query_one("SELECT 1", &[]).await.unwrap();
+    let each_has_an_id = "CREATE TABLE burnt (); DO $$ BEGIN FOR n IN 1..201000 LOOP BEGIN
+        INSERT INTO burnt DEFAULT VALUES; EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$";
+    sql(&urls[0], each_has_an_id).await;
+    doctor(&urls, &[]).await.has("warning", "wraparound");
+    old.rollback().await.unwrap();
 }
 
 #[tokio::test]

@@ -139,8 +139,8 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
         ("SubscriptionBuilder", format!("{:?}", store.subscribe(&any))),
         ("ConsumerBuilder", format!("{:?}", store.consumer("a", &any))),
     ] {
-        for method in ["start", "consistency"] {
-            same(&format!("{what}::{method}"), &field(&printed, method));
+        for (method, name) in [("start_at", "start"), ("consistency", "consistency")] {
+            same(&format!("{what}::{method}"), &field(&printed, name));
         }
         // The store has these, too, for what is appended.
         let of_its_own = &printed[printed.rfind(" batch_events:").expect("the batches")..];

@@ -120,8 +120,7 @@ impl Results {
             } else if lane.verdict.is_clean() {
                 within += usize::from(lane.out.is_none());
                 on_postgres.push(self.ratios.worst(peer.name, &[Counts::ForAll]));
-                in_each_row
-                    .push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForEachRow, Counts::ForUmaDb]));
+                in_each_row.push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForEachRow, Counts::ForUmaDb]));
             }
         }
         let peers = missing.iter().map(|(peer, _)| *peer).chain(lanes.iter().filter_map(|lane| lane.peer));
@@ -137,7 +136,9 @@ impl Results {
         let made_of = "lowest ours ÷ UmaDB's of guarded appends at 16 and 64 writers, and of contended ones";
         report.incomplete_figure("umadb_ratio", umadb.value, made_of, umadb.incomplete());
         println!();
-        for (name, figure) in [("worst_postgres_peer_ratio", &worst), ("worst_postgres_row_ratio", &each), ("umadb_ratio", &umadb)] {
+        for (name, figure) in
+            [("worst_postgres_peer_ratio", &worst), ("worst_postgres_row_ratio", &each), ("umadb_ratio", &umadb)]
+        {
             if let Some(incomplete) = figure.incomplete() {
                 println!("INCOMPLETE: {name}: {incomplete}");
             }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use mainstem::{
-    AppendCondition, Command, Decision, Event, EventStore, Filter, MemoryEventStore, NewEvent, Projection, Result,
+    AppendCondition, Command, CommandError, Decision, Event, EventStore, Filter, MemoryEventStore, NewEvent,
+    Projection, Result,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,4 +139,10 @@ pub(crate) async fn log(store: &dyn EventStore) -> Vec<Event> {
 pub(crate) async fn stores() -> [(&'static str, Arc<dyn EventStore>); 2] {
     let postgres = crate::event_store::fresh_log().await;
     [("in memory", Arc::new(MemoryEventStore::new())), ("in PostgreSQL", Arc::new(postgres))]
+}
+
+/// Why it was given up, as a layer finds it that knows nothing of commands.
+pub(super) fn reason(given_up: &CommandError<EnrolmentError>) -> String {
+    let source = std::error::Error::source(given_up).expect("its source says why");
+    source.downcast_ref::<mainstem::Error>().expect("an error of this crate").to_string()
 }

@@ -17,7 +17,7 @@ use mainstem::{
 };
 use tokio::sync::Notify;
 
-use super::domain::{append, course, defined, enrol};
+use super::domain::{append, course, defined, enrol, reason};
 
 /// A store whose reads wait until they are let go.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +83,7 @@ async fn beyond_the_limit_a_command_and_a_projection_fail_at_once() {
     let clone = executor.clone();
     let error = clone.execute(&command).into_future().now_or_never().expect("an answer at once").unwrap_err();
     assert!(
-        error.to_string().contains("2 commands are in flight, as many as `max_concurrent_commands` allows"),
+        reason(&error).contains("2 commands are in flight, as many as `max_concurrent_commands` allows"),
         "{error}"
     );
     assert_eq!(kind::<()>(Err(error)), Some(ErrorKind::Overloaded));

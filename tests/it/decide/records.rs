@@ -10,7 +10,7 @@ use mainstem::{
 };
 
 use super::{
-    domain::{Enrol, EnrolmentError, append, defined, enrol, enrolled, log, stores},
+    domain::{Enrol, EnrolmentError, append, defined, enrol, enrolled, log, reason, stores},
     spy::Spy,
 };
 
@@ -154,7 +154,7 @@ async fn an_id_is_never_taken_for_another_command() {
     for wrong in [record("m-1", &other), of_another_type, without_data] {
         let error = executor.execute(&command).recorded(wrong).await.unwrap_err();
         assert_eq!(error.error().map(Error::kind), Some(ErrorKind::InvalidInput));
-        assert!(error.to_string().contains("taken by another command"), "{error}");
+        assert!(reason(&error).contains("taken by another command"), "{error:?}");
     }
     for id in ["", "a\0b", &"x".repeat(CommandRecord::MAX_ID_LEN + 1)] {
         let error = executor.execute(&other).recorded(record(id, &other)).await.unwrap_err();

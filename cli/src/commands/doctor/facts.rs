@@ -19,6 +19,11 @@ pub(crate) struct NodeFacts {
     settings: BTreeMap<String, String>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) synchronous_standbys: i64,
+    /// Transactions since the oldest row of the database that is not frozen.
+    pub(crate) transaction_age: i64,
+    /// The limits of the role and of the database, if they have one.
+    pub(crate) role_connections: Option<i64>,
+    pub(crate) database_connections: Option<i64>,
     pub(crate) connections: i64,
     pub(crate) idle_in_transaction_seconds: Option<i64>,
 }
@@ -39,6 +44,8 @@ pub(crate) struct LogFacts {
     pub(crate) is_there: bool,
     /// The planner's estimate; negative if it has none.
     pub(crate) rows: i64,
+    /// What the table takes on disk, without its indexes.
+    pub(crate) bytes: i64,
     pub(crate) may_use_schema: bool,
     pub(crate) may_select: bool,
     pub(crate) may_insert: bool,

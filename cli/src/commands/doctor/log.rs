@@ -13,6 +13,9 @@ use super::{
 /// Below this number of rows, a good planner scans the whole log.
 const LONG_LOG: i64 = 10_000;
 
+/// A table of this size without statistics has been restored or upgraded, or nobody may analyse it.
+const SIZABLE: i64 = 1 << 20;
+
 pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |finding: Finding| findings.push(finding.at(node));
@@ -64,6 +67,15 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
                 "REINDEX INDEX CONCURRENTLY {index}; but if its name ends in _ccnew or _ccold (or that and a number), it is left over from \
                  such a command: DROP INDEX CONCURRENTLY {index}"
             ),
+        ));
+    }
+    if log.rows < 0 && log.bytes >= SIZABLE {
+        add(Finding::new(
+            Warning,
+            "statistics",
+            format!("the log has {} MB and no statistics", log.bytes >> 20),
+            "searches are planned blindly, and may scan the whole log",
+            "ANALYZE, as after each restore and each pg_upgrade",
         ));
     }
     for (by, plan) in &log.plans {

@@ -235,6 +235,7 @@ pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFac
     // What a standby has of slots is kept for a failover, by the server or by what manages it.
     if is_primary {
         findings.extend(facts.slots.iter().filter_map(of_slot));
+        findings.extend(wraparound(facts));
     }
     findings.extend(connections(facts, limits.pool));
     if let Some(seconds) = facts.idle_in_transaction_seconds.filter(|seconds| *seconds >= limits.max_idle) {
@@ -303,22 +304,52 @@ fn standbys_of(names: &str) -> i64 {
     before.split_whitespace().last().and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
+/// Beyond this age, the server soon refuses all writes (it does so at two billion).
+const NEAR_WRAPAROUND: i64 = 1_500_000_000;
+
+/// The server freezes rows by itself from `autovacuum_freeze_max_age` on. At twice that age something keeps it from doing so.
+fn wraparound(facts: &NodeFacts) -> Option<Finding> {
+    let age = facts.transaction_age;
+    let allowed = facts.number("autovacuum_freeze_max_age")?.saturating_mul(2).min(NEAR_WRAPAROUND);
+    (age >= allowed).then(|| {
+        Finding::new(
+            if age >= NEAR_WRAPAROUND { Fault } else { Warning },
+            "wraparound",
+            format!("the database's oldest unfrozen row is {age} transactions old"),
+            "at two billion the server refuses all writes; autovacuum should have frozen it long ago",
+            "end what holds it back: old transactions (pg_stat_activity, pg_prepared_xacts), slots with an old xmin, hot_standby_feedback of a \
+             replica; then VACUUM (FREEZE)",
+        )
+    })
+}
+
 fn connections(facts: &NodeFacts, pool: u32) -> Option<Finding> {
     let reserved = |setting| facts.number(setting).unwrap_or(0);
     let places = facts.number("max_connections")?
         - reserved("superuser_reserved_connections")
         - reserved("reserved_connections");
+    // Superusers are exempt from the limits of roles and databases.
+    let limits = [
+        ("the role's CONNECTION LIMIT", facts.role_connections, "ALTER ROLE … CONNECTION LIMIT"),
+        ("the database's CONNECTION LIMIT", facts.database_connections, "ALTER DATABASE … CONNECTION LIMIT"),
+    ];
+    let limits = limits
+        .into_iter()
+        .filter(|_| !facts.is_superuser)
+        .filter_map(|(what, limit, raise)| Some((limit?, what, raise)));
+    let server = (places, "max_connections", "raise max_connections");
+    let (places, what, raise) = limits.chain([server]).min_by_key(|(places, ..)| *places)?;
     (i64::from(pool) > places).then(|| {
         Finding::new(
             Warning,
             "max_connections",
             format!(
-                "your instances open up to {pool} connections, those for probes and notifications included, but only {places} are available ({} are \
-                 in use now)",
+                "your instances open up to {pool} connections, those for probes and notifications included, but only {places} are available by \
+                 {what} ({} are in use now)",
                 facts.connections
             ),
             "under load, connections are refused, and the router treats the node as one that accepts no connections",
-            "raise max_connections, reduce the pools, or put PgBouncer in between",
+            format!("{raise}, reduce the pools, or put PgBouncer in between"),
         )
     })
 }
