@@ -57,7 +57,7 @@ pub use self::config::tls::{TlsMode, TlsOptions};
 pub use self::core::flaw::turn_on;
 pub(crate) use self::{
     calls::{asked, judged},
-    client::transaction::NO_TRANSACTION,
+    client::transaction::{FAILED_TRANSACTION, NO_TRANSACTION},
     freshness::floor::{Check, Floor, Freshness},
     lease::{
         Lease,

@@ -1,5 +1,6 @@
 //! Read models in tables.
 
+mod blame;
 mod deferred;
 mod endings;
 

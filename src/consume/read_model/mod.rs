@@ -8,7 +8,9 @@
 //! | `runner` | starting, watching and stopping many |
 //! | `catching_up` | waiting until they contain what was in the log |
 //! | `work` | what the runner does for each, batch by batch |
+//! | `blame` | whose fault a failure is, an event's or the database's |
 
+mod blame;
 mod catching_up;
 mod model;
 mod poison;

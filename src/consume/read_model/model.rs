@@ -63,5 +63,8 @@ pub trait ReadModel: Send + Sync + 'static {
     /// in your SQL), a full disk, a read-only database. Return such errors unchanged: wrapped in another error of yours
     /// they are not recognised. Any other error is attributed to the event, and the [policy](crate::PoisonPolicy)
     /// decides what to do.
+    ///
+    /// A statement that fails takes its transaction with it. If you ignore its error, it is found and counts as that of
+    /// this event, unless you have rolled back to a savepoint.
     fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> impl Future<Output = Result<()>> + Send;
 }

@@ -5,7 +5,10 @@ use std::{collections::HashMap, pin::pin, time::Duration};
 use futures_util::future::select;
 use tokio::{sync::watch, time::sleep};
 
-use super::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState};
+use super::{
+    PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState,
+    blame::{Failure, cause, may_be_of_an_event, settled},
+};
 use crate::{
     Consumer, ConsumerBatch, ConsumerTransaction, Error, ErrorKind, Mark, Result,
     consume::{
@@ -42,20 +45,6 @@ struct Poison {
     attempts: u64,
     error: Error,
     is_given_up: bool,
-}
-
-/// Why a batch was not committed.
-enum Failure {
-    /// It was not the events' fault.
-    Other(Error),
-    Event(Mark, Error),
-}
-
-impl Failure {
-    fn error(&self) -> &Error {
-        let (Self::Other(error) | Self::Event(_, error)) = self;
-        error
-    }
 }
 
 /// However it ends, even by a panic of its model or with its runtime, nothing waits for it any longer.
@@ -149,7 +138,8 @@ impl<M: ReadModel> Work<M> {
 
     async fn apply(&mut self, batch: &ConsumerBatch, transaction: &ConsumerTransaction) -> Result<u64, Failure> {
         if batch.is_first() {
-            self.model.clear(transaction).await.map_err(Failure::Other)?;
+            self.model.clear(transaction).await.map_err(|error| Failure::Other(cause(error, transaction)))?;
+            settled(transaction).await.map_err(Failure::Other)?;
             self.check(transaction).await.map_err(Failure::Other)?;
         }
         let mut skipped = 0;
@@ -160,10 +150,11 @@ impl<M: ReadModel> Work<M> {
                 skipped += 1;
                 continue;
             }
-            self.model.apply(event, transaction).await.map_err(|error| match is_of_the_database(&error) {
-                true => Failure::Other(error),
-                false => Failure::Event(event.mark(), error),
-            })?;
+            let applied = match self.model.apply(event, transaction).await {
+                Ok(()) => settled(transaction).await,
+                Err(error) => Err(cause(error, transaction)),
+            };
+            applied.map_err(|error| Failure::of_apply(event.mark(), error))?;
             self.check(transaction).await.map_err(|error| match may_be_of_an_event(&error) {
                 true => Failure::Event(event.mark(), error),
                 false => Failure::Other(error),
@@ -233,29 +224,4 @@ impl<M: ReadModel> Work<M> {
         tracing::warn!(read_model = %self.consumer.name(), error = %error.for_log(), "a read model is held up");
         self.progress.send_modify(|progress| progress.error = Some(error));
     }
-}
-
-/// Whether the server has refused a commit or a check because of what an event has written: a deferred constraint, for
-/// example. Class 25 says that the transaction had ended or failed before, for whatever reason.
-fn may_be_of_an_event(error: &Error) -> bool {
-    let is_refused = error.sqlstate().is_some_and(|state| !state.starts_with("25"));
-    is_refused && !error.is_outcome_unknown() && !is_of_the_database(error)
-}
-
-/// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or
-/// any event would have failed in the same way, for lack of a table, a privilege or space.
-fn is_of_the_database(error: &Error) -> bool {
-    /// The classes of SQLSTATEs: invalid authorization, invalid catalog and schema name, syntax error or access rule
-    /// violation, insufficient resources, object not in prerequisite state, operator intervention, system error,
-    /// configuration file error, internal error.
-    const OF_ITSELF: [&str; 10] = ["28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"];
-    let state = error.sqlstate().unwrap_or_default();
-    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class));
-    // An outdated statement: its table was altered after it was prepared, or it was deallocated.
-    let is_outdated = match state {
-        "0A000" => error.routine() == Some("RevalidateCachedQuery"),
-        "26000" => true,
-        _ => false,
-    };
-    error.may_pass() || error.kind() == ErrorKind::ReadOnly || is_outdated || is_of_itself
 }

@@ -12,7 +12,7 @@ mod run;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -35,7 +35,7 @@ use crate::{
     token::Token,
 };
 
-pub(in crate::router) const FAILED_TRANSACTION: &str = "25P02";
+pub(crate) const FAILED_TRANSACTION: &str = "25P02";
 pub(crate) const NO_TRANSACTION: &str = "25P01";
 
 /// SQLSTATEs reported to a transaction that conflicted with another one.
@@ -68,6 +68,8 @@ struct Open {
     read_only: bool,
     /// Whether another transaction conflicted.
     lost: AtomicBool,
+    /// The error of the statement with which the server has let it fail.
+    failure: Mutex<Option<Error>>,
     /// Whether its commit may be acknowledged before it is on disk.
     is_asynchronous: AtomicBool,
     stage: AtomicCell<Stage>,
@@ -98,8 +100,9 @@ impl Transaction {
         session: Option<(Session, Token)>,
     ) -> Self {
         let [lost, is_asynchronous] = [const { AtomicBool::new(false) }; 2];
-        let stage = AtomicCell::new(Stage::Open);
-        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, is_asynchronous, stage, session }) }
+        let (stage, failure) = (AtomicCell::new(Stage::Open), Mutex::default());
+        let open = Open { lease, deadline, limit, read_only, lost, failure, is_asynchronous, stage, session };
+        Self { open: Arc::new(open) }
     }
 
     /// The same transaction for another owner. Whichever ends it ends it for both.
@@ -256,13 +259,28 @@ impl Transaction {
         if matches!(error.sqlstate(), Some(SERIALIZATION_FAILURE | DEADLOCK)) {
             self.open.lost.store(true, Ordering::Relaxed);
         }
+        // What comes after it is refused, and that says nothing about the cause.
+        if error.sqlstate().is_some_and(|state| state != FAILED_TRANSACTION) {
+            *self.failed_with() = Some(error.clone());
+        }
     }
 
-    /// The conflict is undone if this statement rolled back to a savepoint.
+    /// The failure is undone if this statement rolled back to a savepoint.
     fn went_on(&self, sql: &str) {
-        if self.has_lost() && transaction_control::goes_back(sql) {
+        let mut failed_with = self.failed_with();
+        if failed_with.is_some() && transaction_control::goes_back(sql) {
+            *failed_with = None;
             self.open.lost.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The error with which it has failed, whoever has seen it.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.failed_with().clone()
+    }
+
+    fn failed_with(&self) -> MutexGuard<'_, Option<Error>> {
+        self.open.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether another transaction conflicted.
