@@ -1,6 +1,8 @@
 //! Whose fault a failure is: an event's, so that its model's policy decides, or the database's, so that the batch is
 //! tried again.
 
+use tokio_postgres::error::ErrorPosition;
+
 use crate::{ConsumerTransaction, Error, ErrorKind, Mark, Result, router::FAILED_TRANSACTION};
 
 /// Sent where a statement has failed and its model went on: refused, unless the model has rolled back to a savepoint.
@@ -56,19 +58,43 @@ pub(super) fn may_be_of_an_event(error: &Error) -> bool {
 /// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or
 /// any event would have failed in the same way, for lack of a table, a privilege or space.
 fn is_of_the_database(error: &Error) -> bool {
-    /// The classes of SQLSTATEs: invalid authorization, invalid catalog and schema name, syntax error or access rule
-    /// violation, insufficient resources, object not in prerequisite state, operator intervention, system error,
-    /// configuration file error, internal error.
-    const OF_ITSELF: [&str; 10] = ["28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"];
-    let state = error.sqlstate().unwrap_or_default();
-    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class));
-    // An outdated statement: its table was altered after it was prepared, or it was deallocated.
-    let is_outdated = match state {
+    let Some(state) = error.sqlstate() else { return error.may_pass() || error.kind() == ErrorKind::ReadOnly };
+    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class)) || IS_MISSING.contains(&state);
+    let is_of_now = match state {
+        // An outdated statement: its table was altered after it was prepared, or it was deallocated.
         "0A000" => error.routine() == Some("RevalidateCachedQuery"),
         "26000" => true,
+        // A foreign server that cannot be reached; damaged data or indexes.
+        "HV00N" | "XX001" | "XX002" => true,
+        "XX000" => is_of_a_changing_schema(error),
+        // The statement that has failed is an earlier one, and unknown.
+        FAILED_TRANSACTION => true,
         _ => false,
     };
-    // The statement that has failed is an earlier one, and unknown.
-    let has_failed_before = state == FAILED_TRANSACTION;
-    error.may_pass() || has_failed_before || error.kind() == ErrorKind::ReadOnly || is_outdated || is_of_itself
+    error.may_pass() || error.kind() == ErrorKind::ReadOnly || is_of_itself || is_of_now || is_wrong_itself(error)
+}
+
+/// Classes of SQLSTATEs: connections to other servers, invalid authorization, invalid catalog and schema name, insufficient
+/// resources, object not in prerequisite state, operator intervention, system error, snapshot too old, configuration
+/// file error.
+const OF_ITSELF: [&str; 10] = ["08", "28", "3D", "3F", "53", "55", "57", "58", "72", "F0"];
+
+/// What the class 42 has for what is missing: a privilege, a column, another object, a function, a table, a unique index for
+/// ON CONFLICT. The rest of the class is also for values: a malformed `tsquery`, for example.
+const IS_MISSING: [&str; 6] = ["42501", "42703", "42704", "42883", "42P01", "42P10"];
+
+/// Whether the statement is wrong whatever its values are: the server points into it only while it analyses it.
+fn is_wrong_itself(error: &Error) -> bool {
+    let said = error.driver_error().and_then(tokio_postgres::Error::as_db_error);
+    said.is_some_and(|said| {
+        said.code().code().starts_with("42") && matches!(said.position(), Some(ErrorPosition::Original(_)))
+    })
+}
+
+/// Whether another transaction has changed an object at the wrong time. Extensions use the same SQLSTATE for values that
+/// they cannot read. The server does not translate these messages.
+fn is_of_a_changing_schema(error: &Error) -> bool {
+    const CHANGING: [&str; 3] = ["cache lookup failed", "could not open relation with OID", "tuple concurrently"];
+    let said = error.driver_error().and_then(tokio_postgres::Error::as_db_error);
+    said.is_some_and(|said| CHANGING.iter().any(|changing| said.message().starts_with(changing)))
 }

@@ -60,7 +60,7 @@ pub trait ReadModel: Send + Sync + 'static {
     ///
     /// If the cause is the database, not the event, the batch is retried until it succeeds: errors that are
     /// [retryable](crate::Error::is_retryable) or of unknown outcome, a missing table or privilege (so also a mistake
-    /// in your SQL), a full disk, a read-only database. Return such errors unchanged: wrapped in another error of yours
+    /// in your SQL that does not depend on its parameters), a full disk, a read-only database. Return such errors unchanged: wrapped in another error of yours
     /// they are not recognised. Any other error is attributed to the event, and the [policy](crate::PoisonPolicy)
     /// decides what to do.
     ///

@@ -26,11 +26,11 @@ struct Fails {
 
 impl Fails {
     fn always(name: &'static str, sql: &'static str) -> Self {
-        Self { name, sql, times: Arc::new(AtomicU64::MAX.into()), writes_after: false, passes_on: true }
+        Self { name, sql, times: Arc::new(AtomicU64::new(u64::MAX)), writes_after: false, passes_on: true }
     }
 
     fn once(name: &'static str, sql: &'static str) -> Self {
-        Self { times: Arc::new(1.into()), ..Self::always(name, sql) }
+        Self { times: Arc::new(AtomicU64::new(1)), ..Self::always(name, sql) }
     }
 
     fn in_silence(self) -> Self {
@@ -164,4 +164,38 @@ async fn a_failed_statement_that_was_rolled_back_is_nobodys_fault() {
     let read_models = ReadModels::builder(&store).with(GoesBack).unwrap().start();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "back").await, [1, 2]);
+}
+
+/// The server has one SQLSTATE for a malformed value, where a type reads it, and for a malformed statement, and another one
+/// for whatever goes wrong in an extension.
+#[tokio::test]
+async fn an_event_with_a_value_that_the_server_cannot_read_is_passed_over() {
+    for (name, sql, state) in [
+        ("text", "SELECT to_tsquery(left('a b', 3))", "42601"),
+        ("extension", "DO $$ BEGIN RAISE 'parse error - invalid geometry' USING ERRCODE = 'XX000'; END $$", "XX000"),
+    ] {
+        let (rows, skipped) = passing_over(Fails::always(name, sql), &["A", "Poison", "A"]).await;
+        assert_eq!(rows, [1, 3], "{name}");
+        let [(2, reason)] = &skipped[..] else { panic!("{name}: {skipped:?}") };
+        assert!(reason.contains(state), "{name}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn no_event_is_passed_over_for_a_wrong_statement_or_a_damaged_or_changing_database() {
+    for (name, sql) in [
+        ("syntax", "SELEKT 1"),
+        ("types", "INSERT INTO types VALUES (true)"),
+        ("missing", "SELECT * FROM nowhere"),
+        ("conflict", "INSERT INTO conflict VALUES (1) ON CONFLICT ((position + 1)) DO NOTHING"),
+        ("damaged", "DO $$ BEGIN RAISE 'invalid page' USING ERRCODE = 'data_corrupted'; END $$"),
+        ("changing", "DO $$ BEGIN RAISE 'cache lookup failed for relation 1' USING ERRCODE = 'XX000'; END $$"),
+        (
+            "foreign",
+            "DO $$ BEGIN RAISE 'could not connect' USING ERRCODE = 'sqlclient_unable_to_establish_sqlconnection'; END $$",
+        ),
+    ] {
+        let (rows, skipped) = passing_over(Fails::once(name, sql), &["A", "Poison", "A"]).await;
+        assert_eq!((rows, skipped), (vec![1, 2, 3], vec![]), "{name}");
+    }
 }
