@@ -56,9 +56,16 @@ pub(super) fn may_be_of_an_event(error: &Error) -> bool {
 }
 
 /// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or
-/// any event would have failed in the same way, for lack of a table, a privilege or space.
+/// any event would have failed in the same way, for lack of a table, a privilege, space, or a store that is still open.
 fn is_of_the_database(error: &Error) -> bool {
-    let Some(state) = error.sqlstate() else { return error.may_pass() || error.kind() == ErrorKind::ReadOnly };
+    let is_of_no_event = matches!(
+        error.kind(),
+        ErrorKind::Closed | ErrorKind::Configuration | ErrorKind::ReadOnly | ErrorKind::Schema | ErrorKind::SplitBrain
+    );
+    if is_of_no_event || error.may_pass() {
+        return true;
+    }
+    let Some(state) = error.sqlstate() else { return false };
     let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class)) || IS_MISSING.contains(&state);
     let is_of_now = match state {
         // An outdated statement: its table was altered after it was prepared, or it was deallocated.
@@ -71,7 +78,7 @@ fn is_of_the_database(error: &Error) -> bool {
         FAILED_TRANSACTION => true,
         _ => false,
     };
-    error.may_pass() || error.kind() == ErrorKind::ReadOnly || is_of_itself || is_of_now || is_wrong_itself(error)
+    is_of_itself || is_of_now || is_wrong_itself(error)
 }
 
 /// Classes of SQLSTATEs: connections to other servers, invalid authorization, invalid catalog and schema name, insufficient

@@ -60,9 +60,10 @@ pub trait ReadModel: Send + Sync + 'static {
     ///
     /// If the cause is the database, not the event, the batch is retried until it succeeds: errors that are
     /// [retryable](crate::Error::is_retryable) or of unknown outcome, a missing table or privilege (so also a mistake
-    /// in your SQL that does not depend on its parameters), a full disk, a read-only database. Return such errors unchanged: wrapped in another error of yours
-    /// they are not recognised. Any other error is attributed to the event, and the [policy](crate::PoisonPolicy)
-    /// decides what to do.
+    /// in your SQL that does not depend on its parameters), a full disk, a read-only database, a split brain. A store
+    /// that is [closed](crate::ErrorKind::Closed) ends the read model. Return such errors unchanged: wrapped in another
+    /// error of yours they are not recognised. Any other error is attributed to the event, and the
+    /// [policy](crate::PoisonPolicy) decides what to do.
     ///
     /// A statement that fails takes its transaction with it. If you ignore its error, it is found and counts as that of
     /// this event, unless you have rolled back to a savepoint.

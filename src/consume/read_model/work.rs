@@ -108,7 +108,12 @@ impl<M: ReadModel> Work<M> {
                     }
                 }
                 Err(Failure::Other(error)) => {
+                    let is_closed = error.kind() == ErrorKind::Closed;
                     self.held_up(error);
+                    if is_closed {
+                        // Nothing opens a store again.
+                        return self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
+                    }
                     self.rest(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
