@@ -167,9 +167,14 @@ impl Reading {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
                     // The replicas lag, or the state is unknown. Or one is on another branch of the history, which the
-                    // primary has left: for a while it does not serve.
+                    // primary has left, or does not even get what the primary had long ago: for a while it does not
+                    // serve.
                     judged => {
-                        if std::mem::take(&mut self.is_doubted) && judged.is_ok() {
+                        let position = self.after.position();
+                        let has_more = |piece: &Piece| Mark::position_or_zero(piece.head) > position;
+                        let is_behind = self.plan.consistency == Consistency::Eventual;
+                        let is_doubted = std::mem::take(&mut self.is_doubted);
+                        if judged.is_ok_and(|piece| is_doubted || is_behind && has_more(&piece)) {
                             self.fresh_until = Some(Instant::now() + WHILE);
                         }
                         let next = self.pause();

@@ -282,6 +282,25 @@ async fn a_replica_that_is_behind_is_waited_for() {
     assert_eq!((batch.mark().position(), batch.role()), (4, Role::Replica));
 }
 
+/// Its checkpoint was saved when another node served, and this one gets nothing more.
+#[tokio::test]
+async fn a_replica_that_stays_behind_keeps_no_subscription_from_what_the_primary_has() {
+    let cluster = started(LocalCluster::builder()).await;
+    let database = cluster.database().await.unwrap();
+    let store = PostgresEventStore::new(&router(&database).await);
+    store.migrate().await.unwrap();
+    append(&store, &["A"]).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    let read = append(&store, &["B", "C"]).await;
+    append(&store, &["D"]).await;
+    let mut subscription = store.subscribe(&Filter::any_event()).start(read).build();
+    let batch = timeout(Duration::from_secs(8), subscription.next_batch()).await.expect("the primary is asked");
+    let batch = batch.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!((batch.mark().position(), batch.role()), (4, Role::Primary));
+    cluster.replica(0).resume_replay().await.unwrap();
+}
+
 #[tokio::test]
 async fn errors_are_told_and_survived() {
     let store = Arc::new(FailingEventStore::new(MemoryEventStore::new()));
