@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::Consumer;
 use crate::{Result, router::Deadline};
 
-/// The limit for releasing the partitions of a dropped consumer. Others take them over in any case, a little later.
+/// The limit for releasing the partitions of a consumer that was dropped or has ended. Others take them over in any case, a little later.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Consumer {
@@ -21,11 +21,22 @@ impl Consumer {
     ///
     /// If the future is dropped, others take over as if it had died.
     pub async fn close(mut self) -> Result<()> {
+        self.leave(self.deadline()).await
+    }
+
+    /// The same for a consumer that ends with its task. Its limit is short: others need not wait for that, but an end
+    /// should be quick.
+    pub(in crate::consume) async fn leave_soon(&mut self) {
+        // Others take over in any case.
+        let _ = self.leave(Deadline::after(LEAVE)).await;
+    }
+
+    async fn leave(&mut self, deadline: Deadline) -> Result<()> {
         self.heartbeat = None;
-        if std::mem::take(&mut self.may_be_member) {
-            self.store.leave(&self.member, self.deadline()).await?;
+        match std::mem::take(&mut self.may_be_member) {
+            true => self.store.leave(&self.member, deadline).await,
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -121,7 +121,8 @@ impl ReadModels {
         self.store.consumer_control(name).wait_until_handled(awaited).started(is_started)
     }
 
-    /// Lets each of them finish its current batch, and waits for that.
+    /// Lets each of them finish its current batch and release its place to other processes, and waits for that: for the
+    /// release a second at most.
     ///
     /// # Cancel safety
     ///

@@ -74,8 +74,14 @@ impl<M: ReadModel> Work<M> {
         Self { model, consumer, policy, progress, is_handling: false, poison: HashMap::new(), checks_each: false }
     }
 
-    /// Works until the consumer ends, or an event stops it.
+    /// Works until the consumer ends, or an event stops it. Then its partitions are released: nobody may be left to do
+    /// that later, if the runtime ends as well.
     pub(super) async fn run(mut self) {
+        self.work().await;
+        self.consumer.leave_soon().await;
+    }
+
+    async fn work(&mut self) {
         let mut pause = FIRST_PAUSE;
         while let Some(news) = self.consumer.news().await {
             let outcome = match news {

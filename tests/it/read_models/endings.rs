@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use mainstem::{
     AppendCondition, ConsumerTransaction, Error, ErrorKind, Event, EventStore, Filter, PoisonPolicy,
-    PostgresEventStore, ReadModel, ReadModelState, ReadModels, Result,
+    PostgresEventStore, ReadModel, ReadModelState, ReadModels, Result, Router,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -54,6 +54,27 @@ async fn stopping_does_not_wait_for_a_pause_before_the_next_attempt() {
     told(&read_models).await;
     timeout(HANG, read_models.stop()).await.expect("no hang");
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 1);
+}
+
+/// As in a process that ends right after.
+#[tokio::test]
+async fn read_models_that_were_stopped_own_nothing_any_more_even_if_their_runtime_ends() {
+    let (database, _router, store) = store().await;
+    let mark = append(&store, &["A"]).await;
+    let (primary, replicas) = (database.primary_url(), Vec::from_iter(database.replica_urls()));
+    let process = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let router = Router::builder().primary(primary).replicas(replicas).connect().await.unwrap();
+            let store = PostgresEventStore::new(&router);
+            let read_models = ReadModels::builder(&store).with(Counter::new("released")).unwrap().start();
+            read_models.wait_until_handled("released", mark).timeout(HANG).await.unwrap();
+            assert!(store.consumer_control("released").status().await.unwrap().partitions()[0].is_owned);
+            read_models.stop().await;
+        });
+    });
+    tokio::task::spawn_blocking(|| process.join().unwrap()).await.unwrap();
+    assert!(!store.consumer_control("released").status().await.unwrap().partitions()[0].is_owned);
 }
 
 /// Appends another event for each, to a store of its own.
