@@ -71,6 +71,13 @@ impl Batch {
         self.role
     }
 
+    /// Its first events, up to the last of which it then reaches; `None` for no events.
+    pub(super) fn first(&self, count: usize) -> Option<Self> {
+        let events = self.events.iter().take(count).cloned().collect::<Vec<_>>();
+        let mark = events.last()?.mark();
+        Some(Self { events, mark, head: self.head, node: Arc::clone(&self.node), role: self.role })
+    }
+
     pub(super) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }

@@ -54,6 +54,14 @@ impl ConsumerBatch {
         self.is_first
     }
 
+    /// The events in front of this one, as a batch of their own; `None` if there are none.
+    pub(in crate::consume) fn before(&self, event: Mark) -> Option<Self> {
+        let count = self.iter().take_while(|before| before.position() < event.position()).count();
+        let (batch, mut checkpoint) = (self.batch.first(count)?, self.checkpoint.clone());
+        checkpoint.mark = batch.mark();
+        Some(Self { batch, checkpoint, is_first: self.is_first, handed_out: self.handed_out })
+    }
+
     /// Whether more than the checkpoint is saved with it: its events' effects, or the emptying of what a first batch
     /// begins with. Saving that twice would not be the same as once.
     pub(super) fn is_saved_once(&self) -> bool {

@@ -21,8 +21,8 @@ pub struct PoisonPolicy {
 }
 
 impl PoisonPolicy {
-    /// Stops at the event: nothing after it is handled until it can be applied, or you intervene. This is the
-    /// default.
+    /// Stops at the event: everything before it is handled, and nothing after it until it can be applied, or you
+    /// intervene. This is the default.
     #[must_use]
     pub fn stop() -> Self {
         Self { retries: 0, pause: Duration::from_millis(100), then_skip: false }

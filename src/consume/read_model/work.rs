@@ -44,7 +44,16 @@ const CHECK: &str = "SAVEPOINT mainstem_check; SET CONSTRAINTS ALL IMMEDIATE; \
 struct Poison {
     attempts: u64,
     error: Error,
-    is_given_up: bool,
+    fate: Fate,
+}
+
+/// What becomes of an event that could not be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    TriedAgain,
+    PassedOver,
+    /// The model ends in front of it: what comes before it in its batch, and was rolled back with it, is still applied.
+    EndOfModel,
 }
 
 /// However it ends, even by a panic of its model or with its runtime, nothing waits for it any longer.
@@ -89,42 +98,56 @@ impl<M: ReadModel> Work<M> {
                     self.claimed(&claim);
                     continue;
                 }
-                Ok(News::Batch(batch)) => {
-                    let name = self.consumer.name().to_owned();
-                    self.is_handling = true;
-                    let handled =
-                        handle(&name, batch.len() as u64, Box::pin(self.handle(&batch)), Failure::error).await;
-                    self.is_handling = false;
-                    handled.map(|skipped| self.committed(&batch, skipped))
-                }
+                Ok(News::Batch(batch)) => match self.end_in(&batch) {
+                    None => self.handled(&batch).await,
+                    Some((mark, error)) => match self.handled_before(mark, &batch).await {
+                        Ok(()) => return self.failed(error),
+                        failed => failed,
+                    },
+                },
                 Err(error) => {
-                    let has_ended = is_final(&error);
-                    self.held_up(error);
-                    if has_ended {
-                        self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
+                    self.held_up(&error);
+                    if is_final(&error) {
+                        self.failed(error);
                     }
                     continue;
                 }
             };
             match outcome {
                 Ok(()) => pause = FIRST_PAUSE,
-                Err(Failure::Event(mark, error)) => {
-                    if !self.poisoned(mark, error).await {
-                        return self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
-                    }
-                }
+                Err(Failure::Event(mark, error)) => self.poisoned(mark, error).await,
                 Err(Failure::Other(error)) => {
-                    let is_closed = error.kind() == ErrorKind::Closed;
-                    self.held_up(error);
-                    if is_closed {
+                    self.held_up(&error);
+                    if error.kind() == ErrorKind::Closed {
                         // Nothing opens a store again.
-                        return self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
+                        return self.failed(error);
                     }
                     self.rest(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
+    }
+
+    /// The event of this batch at which the model ends, if there is one, and the error with which it could not be applied.
+    fn end_in(&self, batch: &ConsumerBatch) -> Option<(Mark, Error)> {
+        let mut poison = batch.iter().filter_map(|event| Some((event.mark(), self.poison.get(&event.mark())?)));
+        poison.find(|(_, poison)| poison.fate == Fate::EndOfModel).map(|(mark, poison)| (mark, poison.error.clone()))
+    }
+
+    async fn handled_before(&mut self, mark: Mark, batch: &ConsumerBatch) -> Result<(), Failure> {
+        match batch.before(mark) {
+            Some(before) => self.handled(&before).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn handled(&mut self, batch: &ConsumerBatch) -> Result<(), Failure> {
+        let name = self.consumer.name().to_owned();
+        self.is_handling = true;
+        let handled = handle(&name, batch.len() as u64, Box::pin(self.handle(batch)), Failure::error).await;
+        self.is_handling = false;
+        handled.map(|skipped| self.committed(batch, skipped))
     }
 
     /// Applies a batch in one transaction, except for the skipped events; returns how many these are.
@@ -155,7 +178,7 @@ impl<M: ReadModel> Work<M> {
         }
         let mut skipped = 0;
         for event in batch {
-            if let Some(poison) = self.poison.get(&event.mark()).filter(|poison| poison.is_given_up) {
+            if let Some(poison) = self.poison.get(&event.mark()).filter(|poison| poison.fate == Fate::PassedOver) {
                 let skip = transaction.skip(event, &poison.error.report(), poison.attempts).await;
                 skip.map_err(Failure::Other)?;
                 skipped += 1;
@@ -180,25 +203,31 @@ impl<M: ReadModel> Work<M> {
         if self.checks_each { transaction.batch_execute(CHECK).await } else { Ok(()) }
     }
 
-    /// Does what the policy says about an event; returns whether the read model continues.
-    async fn poisoned(&mut self, mark: Mark, error: Error) -> bool {
+    /// Decides about an event what the policy says. The consumer goes back to its checkpoint, and the event comes again.
+    async fn poisoned(&mut self, mark: Mark, error: Error) {
         let attempts = self.poison.get(&mark).map_or(1, |poison| poison.attempts + 1);
-        let tries_again = attempts <= u64::from(self.policy.retries);
-        let is_given_up = !tries_again && self.policy.then_skip;
+        let fate = match attempts <= u64::from(self.policy.retries) {
+            true => Fate::TriedAgain,
+            false if self.policy.then_skip => Fate::PassedOver,
+            false => Fate::EndOfModel,
+        };
         let (read_model, report) = (self.consumer.name(), error.for_log());
-        if tries_again {
-            tracing::warn!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
-        } else if is_given_up {
-            tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is passed over");
-        } else {
-            tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; the read model stops");
+        match fate {
+            Fate::TriedAgain => {
+                tracing::warn!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
+            }
+            Fate::PassedOver => {
+                tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is passed over");
+            }
+            Fate::EndOfModel => {
+                tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; the read model stops");
+            }
         }
         self.progress.send_modify(|progress| progress.error = Some(error.clone()));
-        self.poison.insert(mark, Poison { attempts, error, is_given_up });
-        if tries_again {
+        self.poison.insert(mark, Poison { attempts, error, fate });
+        if fate == Fate::TriedAgain {
             self.rest(self.policy.pause).await;
         }
-        tries_again || is_given_up
     }
 
     /// Pauses, unless it is stopped meanwhile.
@@ -231,8 +260,13 @@ impl<M: ReadModel> Work<M> {
         });
     }
 
-    fn held_up(&self, error: Error) {
+    fn held_up(&self, error: &Error) {
         tracing::warn!(read_model = %self.consumer.name(), error = %error.for_log(), "a read model is held up");
-        self.progress.send_modify(|progress| progress.error = Some(error));
+        self.progress.send_modify(|progress| progress.error = Some(error.clone()));
+    }
+
+    /// It ends with this error.
+    fn failed(&self, error: Error) {
+        self.progress.send_modify(|progress| (progress.state, progress.error) = (ReadModelState::Failed, Some(error)));
     }
 }

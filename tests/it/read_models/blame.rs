@@ -125,12 +125,13 @@ async fn an_event_after_a_statement_that_failed_in_passing_is_not_passed_over() 
 
 #[tokio::test]
 async fn a_read_model_stops_at_the_event_whose_failed_statement_is_ignored() {
-    let (_database, _router, store) = store().await;
+    let (_database, router, store) = store().await;
     append(&store, &["A", "Poison", "A"]).await;
     let read_models = start(&store, PoisonPolicy::stop(), &twice());
     becomes(&read_models, ReadModelState::Failed).await;
     let error = told(&read_models).await;
     assert_eq!(error.sqlstate(), Some("23505"), "{}", error.report());
+    assert_eq!(rows(&router, "twice").await, [1]);
 }
 
 /// Rolls back to a savepoint where the server refuses a statement.
