@@ -166,6 +166,10 @@ impl Reading {
                     Err(error) if error.kind() == ErrorKind::LogDiverged => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
+                    // Nobody who could be believed has answered: waiting for that is not to be silent.
+                    Err(error) if std::mem::take(&mut self.is_doubted) => {
+                        return Poll::Ready(Some(Err(self.failed(error))));
+                    }
                     // The replicas lag, or the state is unknown. Or one is on another branch of the history, which the
                     // primary has left, or does not even get what the primary had long ago: for a while it does not
                     // serve.

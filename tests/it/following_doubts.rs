@@ -4,14 +4,14 @@ use std::{
     future::ready,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use mainstem::{
-    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result,
-    Start, Subscribe,
+    AppendCondition, Appended, Consistency, Error, ErrorKind, EventStore, Filter, Mark, MemoryEventStore, NewEvent,
+    Result, Start, Subscribe,
     backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadAfterRequest},
 };
 use serde_json::json;
@@ -33,6 +33,8 @@ struct Branched {
     /// How often the replica was asked.
     asked: Arc<AtomicU64>,
     judged: Arc<AtomicU64>,
+    /// Whether the primary cannot be reached.
+    is_alone: Arc<AtomicBool>,
 }
 
 impl EventStore for Branched {
@@ -49,6 +51,9 @@ impl EventStore for Branched {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let refused = Err(request.diverged(request.after.position()));
             return Box::pin(ready(refused));
+        }
+        if request.after.position() > 0 && self.is_alone.load(Ordering::SeqCst) {
+            return Box::pin(ready(Err(Error::new(ErrorKind::Unavailable, "no primary"))));
         }
         self.judged.fetch_add(u64::from(request.consistency == Consistency::Strong), Ordering::SeqCst);
         self.log.run_read_after(request)
@@ -76,6 +81,25 @@ async fn a_diverged_replica_ends_no_subscription_unless_the_primary_agrees() {
     let error = timeout(HANG, subscription.next_batch()).await.expect("an end").unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
     assert!(subscription.next_batch().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_on_a_diverged_replica_tells_that_it_cannot_ask_the_primary() {
+    let store = Branched::default();
+    store.append(numbered(10), AppendCondition::none()).await.unwrap();
+    store.is_alone.store(true, Ordering::SeqCst);
+    let mut subscription = store.subscribe(&Filter::any_event()).batch_events(4).build();
+    let batch = timeout(HANG, subscription.next_batch()).await.expect("the first one").unwrap().unwrap();
+    assert_eq!(batch.len(), 4);
+    for _ in 0..20 {
+        let error = timeout(Duration::from_secs(5), subscription.next_batch()).await.expect("no silence").unwrap();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert!(store.asked.load(Ordering::SeqCst) <= 21, "it pauses in between");
+    // And then it gets on.
+    store.is_alone.store(false, Ordering::SeqCst);
+    let batch = timeout(HANG, subscription.next_batch()).await.expect("it gets on").unwrap().unwrap();
+    assert_eq!(batch[0].position(), 5);
 }
 
 /// Whoever goes on from the mark misses nothing that was read and not handed out.

@@ -192,7 +192,7 @@ async fn no_event_is_passed_over_for_a_wrong_statement_or_a_damaged_or_changing_
         ("damaged", "DO $$ BEGIN RAISE 'invalid page' USING ERRCODE = 'data_corrupted'; END $$"),
         ("changing", "DO $$ BEGIN RAISE 'cache lookup failed for relation 1' USING ERRCODE = 'XX000'; END $$"),
         (
-            "foreign",
+            "elsewhere",
             "DO $$ BEGIN RAISE 'could not connect' USING ERRCODE = 'sqlclient_unable_to_establish_sqlconnection'; END $$",
         ),
     ] {
