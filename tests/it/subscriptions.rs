@@ -294,7 +294,7 @@ async fn a_replica_that_stays_behind_keeps_no_subscription_from_what_the_primary
     cluster.replica(0).pause_replay().await.unwrap();
     let read = append(&store, &["B", "C"]).await;
     append(&store, &["D"]).await;
-    let mut subscription = store.subscribe(&Filter::any_event()).start(read).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).start_at(read).build();
     let batch = timeout(Duration::from_secs(8), subscription.next_batch()).await.expect("the primary is asked");
     let batch = batch.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!((batch.mark().position(), batch.role()), (4, Role::Primary));

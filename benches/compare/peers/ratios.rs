@@ -9,9 +9,9 @@ use crate::stats::lowest;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Counts {
     /// Only the one of all rows.
-    ForEachRow,
-    ForAll,
-    ForUmaDb,
+    EachRow,
+    All,
+    UmaDb,
 }
 
 /// The ratios of all rows so far.

@@ -39,17 +39,17 @@ pub(super) fn plan(args: &Args, books: &[String]) -> Vec<Planned> {
         };
         rows.push(Planned { title, row: Row { kind, writers, events, number, books }, counts, rounds, span });
     };
-    add("query of one boundary, 1 reader".to_owned(), Kind::Query, 1, 0, Counts::ForEachRow);
-    add("catch-up, in events".to_owned(), Kind::CatchUp, 1, 0, Counts::ForEachRow);
+    add("query of one boundary, 1 reader".to_owned(), Kind::Query, 1, 0, Counts::EachRow);
+    add("catch-up, in events".to_owned(), Kind::CatchUp, 1, 0, Counts::EachRow);
     for (events, plural) in [(1, ""), (10, "s")] {
         for writers in [1, 16, 32, 64] {
-            let counts = if matches!(writers, 16 | 64) { Counts::ForAll } else { Counts::ForEachRow };
+            let counts = if matches!(writers, 16 | 64) { Counts::All } else { Counts::EachRow };
             let title = format!("guarded append of {events} event{plural}, {writers} writer");
             let title = if writers > 1 { title + "s" } else { title };
             add(title, Kind::Append, writers, events, counts);
         }
     }
-    add(format!("contended append of 1 event, {HOT} writers on one boundary"), Kind::Hot, HOT, 1, Counts::ForUmaDb);
+    add(format!("contended append of 1 event, {HOT} writers on one boundary"), Kind::Hot, HOT, 1, Counts::UmaDb);
     rows
 }
 

@@ -116,11 +116,11 @@ impl Results {
             let Some(peer) = lane.peer else { continue };
             println!("{:<46} {}", "", peer.note);
             if !peer.on_postgres() {
-                umadb.push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForUmaDb]));
+                umadb.push(self.ratios.worst(peer.name, &[Counts::All, Counts::UmaDb]));
             } else if lane.verdict.is_clean() {
                 within += usize::from(lane.out.is_none());
-                on_postgres.push(self.ratios.worst(peer.name, &[Counts::ForAll]));
-                in_each_row.push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForEachRow, Counts::ForUmaDb]));
+                on_postgres.push(self.ratios.worst(peer.name, &[Counts::All]));
+                in_each_row.push(self.ratios.worst(peer.name, &[Counts::All, Counts::EachRow, Counts::UmaDb]));
             }
         }
         let peers = missing.iter().map(|(peer, _)| *peer).chain(lanes.iter().filter_map(|lane| lane.peer));

@@ -78,7 +78,7 @@ impl ReadModel for Fails {
 }
 
 fn start(store: &PostgresEventStore, policy: PoisonPolicy, model: &Fails) -> ReadModels {
-    ReadModels::builder(store).poison_policy(policy).with(model.clone()).unwrap().start()
+    ReadModels::builder(store).poison_policy(policy).with(model.clone()).unwrap().start().unwrap()
 }
 
 /// Applies A, poison, A, and passes over what it cannot apply: the positions applied, and those skipped with the reason.
@@ -162,7 +162,7 @@ impl ReadModel for GoesBack {
 async fn a_failed_statement_that_was_rolled_back_is_nobodys_fault() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "A"]).await;
-    let read_models = ReadModels::builder(&store).with(GoesBack).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(GoesBack).unwrap().start().unwrap();
     read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "back").await, [1, 2]);
 }

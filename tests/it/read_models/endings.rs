@@ -67,7 +67,7 @@ async fn read_models_that_were_stopped_own_nothing_any_more_even_if_their_runtim
         runtime.block_on(async {
             let router = Router::builder().primary(primary).replicas(replicas).connect().await.unwrap();
             let store = PostgresEventStore::new(&router);
-            let read_models = ReadModels::builder(&store).with(Counter::new("released")).unwrap().start();
+            let read_models = ReadModels::builder(&store).with(Counter::new("released")).unwrap().start().unwrap();
             read_models.wait_until_handled("released", mark).timeout(HANG).await.unwrap();
             assert!(store.consumer_control("released").status().await.unwrap().partitions()[0].is_owned);
             read_models.stop().await;
@@ -106,7 +106,7 @@ async fn no_event_is_passed_over_because_a_store_is_closed() {
     let closed = PostgresEventStore::new(&router);
     closed.close().await;
     let builder = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip());
-    let read_models = builder.with(Appends(closed)).unwrap().start();
+    let read_models = builder.with(Appends(closed)).unwrap().start().unwrap();
     let error = timeout(HANG, read_models.wait_until_caught_up(HANG, |_| ())).await.expect("no hang").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed, "{}", error.report());
     assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
@@ -143,7 +143,8 @@ async fn no_event_is_passed_over_for_what_only_a_person_can_change() {
     let mark = append(&store, &["A"]).await;
     let kinds = [ErrorKind::Configuration, ErrorKind::Schema, ErrorKind::SplitBrain];
     let model = Complains(kinds.map(|kind| Error::new(kind, "not now")).into());
-    let read_models = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start();
+    let read_models =
+        ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start().unwrap();
     read_models.wait_until_handled("complains", mark).timeout(HANG).await.unwrap();
     assert_eq!(store.consumer_control("complains").skipped(10).await.unwrap(), []);
 }
