@@ -5,7 +5,12 @@ CREATE TABLE "mainstem"."events_consumers" (
     -- Into how many parts its events are divided, by a key, for good: with another number, keys would be in other parts.
     partitions int4    NOT NULL CHECK (partitions > 0),
     is_paused  boolean NOT NULL,
-    CONSTRAINT "events_consumers_key" PRIMARY KEY (consumer)
+    -- Which events it handles, by the digest of its filter, and the version of who handles them: a member with others would
+    -- go on from a checkpoint that does not say what it thinks. NULL after a reset, until a member joins.
+    filter     bytea,
+    version    bigint  CHECK (version >= 0),
+    CONSTRAINT "events_consumers_key" PRIMARY KEY (consumer),
+    CONSTRAINT "events_consumers_filter" CHECK ((filter IS NULL) = (version IS NULL))
 );
 
 -- The processes that work for a consumer now. One that does not say in time that it lives has lost its partitions.

@@ -42,8 +42,8 @@ mod snapshot;
 mod stream;
 
 pub(crate) use self::postgres::{
-    CheckpointRequest, Claimed, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip, SkippedRow,
-    no_consumer,
+    CheckpointRequest, Claimed, Definition, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip,
+    SkippedRow, no_consumer,
 };
 #[cfg(feature = "migrations")]
 pub use self::postgres::{Migrate, Migrated, MigrationState, MigrationStatus};

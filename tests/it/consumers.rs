@@ -1,5 +1,6 @@
 //! Consumers: what the tests about them share.
 
+mod changed;
 mod checkpoints;
 mod control;
 mod exactly_once;

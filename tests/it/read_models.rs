@@ -1,6 +1,7 @@
 //! Read models in tables.
 
 mod blame;
+mod changed;
 mod deferred;
 mod endings;
 

@@ -4,8 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{Consumer, partitions::Partitions};
 use crate::{
-    Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start, consume::reading::Plan,
-    json::quoted, store::Member,
+    Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start,
+    consume::reading::Plan,
+    json::quoted,
+    store::{Definition, Member},
 };
 
 /// The share of the takeover time for which a heartbeat keeps a member alive; the rest is for noticing its death.
@@ -21,6 +23,8 @@ pub struct ConsumerBuilder {
     start: Start,
     partitions: Partitions,
     takeover: Duration,
+    version: u32,
+    accepts_change: bool,
 }
 
 impl PostgresEventStore {
@@ -36,6 +40,8 @@ impl PostgresEventStore {
             start: Start::Beginning,
             partitions: Partitions::one(),
             takeover: Duration::from_secs(5),
+            version: 1,
+            accepts_change: false,
         }
     }
 }
@@ -84,6 +90,35 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Sets the version of what handles the events. Defaults to 1.
+    ///
+    /// The checkpoint says how far somebody has got, with a filter and a version, which are stored with it. A member with
+    /// others is refused, with [`Configuration`](crate::ErrorKind::Configuration): it would silently go on where it has
+    /// not been. So raise the version when what you do with the events, or the key of the
+    /// [partitions](Self::partitions), changes in such a way that the results so far are not what they should be. The
+    /// filter needs no new version: it is compared by its [digest](Filter::digest), which does not depend on its spelling.
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Accepts that the consumer has had another filter, or a lower [version](Self::version), so far: its first claim
+    /// stores those of this member, and goes on from the checkpoint.
+    ///
+    /// **Events before the checkpoint that only the new filter matches are not delivered.** That is right if there are
+    /// none yet, or if they are of no interest. Otherwise give the consumer another name, or
+    /// [reset](crate::ConsumerControl::reset) it.
+    ///
+    /// Members of the other kind are shut out: what they have not committed yet is refused
+    /// ([`Fenced`](crate::ErrorKind::Fenced)), and then they end with
+    /// [`Configuration`](crate::ErrorKind::Configuration). One that is started again later, and accepts changes itself,
+    /// would take the consumer back, unless the version of this one is higher. So raise the version where old processes
+    /// may come back, and remove this setting once all processes are new.
+    pub fn accept_change(mut self) -> Self {
+        self.accepts_change = true;
+        self
+    }
+
     /// Sets the time within which another member takes over the partitions of one that died. Defaults to five seconds;
     /// less than half a second counts as that.
     ///
@@ -126,14 +161,21 @@ impl ConsumerBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the name is empty, has more than [255
     /// bytes](Self::MAX_NAME_LEN), or contains a NUL character.
     pub fn build(self) -> Result<Consumer> {
-        let Self { store, name, plan, start, partitions, takeover } = self;
+        let Self { store, name, plan, start, partitions, takeover, version, accepts_change } = self;
         if name.is_empty() || name.len() > Self::MAX_NAME_LEN || name.contains('\0') {
             let name = quoted(&name);
             let message = format!("the name of the consumer, {name}, has not 1 to 255 bytes without a NUL character");
             return Err(Error::invalid_input(message));
         }
         let lease = takeover.mul_f64(LEASE_SHARE);
-        let member = Member { consumer: name, id: EventId::new().into(), partitions: partitions.amount, lease };
+        let member = Member {
+            consumer: name,
+            id: EventId::new().into(),
+            partitions: partitions.amount,
+            definition: Definition { filter: plan.filter.digest(), version },
+            accepts_change,
+            lease,
+        };
         Ok(Consumer::new(store, member, plan, start, partitions))
     }
 }

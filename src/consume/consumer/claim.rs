@@ -134,6 +134,8 @@ impl Consumer {
         let membership = self.join().await?;
         // Nothing is awaited between here and the check, so the state is never half updated.
         (self.has_joined, self.rewound, self.is_paused) = (true, rewinds, membership.is_paused);
+        // Whoever replaces this one's filter later is not replaced in turn.
+        self.member.accepts_change = false;
         self.own(membership.claimed, rewind);
         let saved = Arc::clone(&self.saved);
         self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked, saved));

@@ -196,8 +196,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// See [`Consumer`]. [`Configuration`](ErrorKind::Configuration) if the consumer has a different number of partitions, or was
-    /// deleted while it ran.
+    /// See [`Consumer`]. [`Configuration`](ErrorKind::Configuration) if the consumer has a different number of partitions,
+    /// another filter or another [version](super::ConsumerBuilder::version), or was deleted while it ran.
     ///
     /// # Cancel safety
     ///

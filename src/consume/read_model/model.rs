@@ -46,6 +46,21 @@ pub trait ReadModel: Send + Sync + 'static {
     /// Any error of the filter's builder. The read model then does not start.
     fn filter(&self) -> Result<Filter>;
 
+    /// Returns the version of what it makes of the events. Defaults to 1. Raise it when the tables that another version
+    /// has filled would not be right for this one: the model is then refused until it is
+    /// [reset](crate::ConsumerControl::reset), as with another filter; see
+    /// [`ConsumerBuilder::version`](crate::ConsumerBuilder::version).
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Returns whether it goes on from the checkpoint although its filter has changed, or its version is higher. Defaults
+    /// to `false`. **Events before the checkpoint that only the new filter matches are not applied**; see
+    /// [`ConsumerBuilder::accept_change`](crate::ConsumerBuilder::accept_change).
+    fn accepts_change(&self) -> bool {
+        false
+    }
+
     /// Empties the model and creates what it needs: in the transaction of the first batch, when the model is built for
     /// the first time, and whenever its consumer was [reset](crate::ConsumerControl::reset) to the beginning.
     ///

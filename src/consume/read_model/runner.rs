@@ -158,7 +158,9 @@ impl ReadModelsBuilder {
         drop(self.store.consumer(&*name, &filter).build()?);
         let for_start = name.clone();
         let start = move |consumer: ConsumerBuilder, policy, runtime: &Handle| {
-            let consumer = consumer.for_filter(filter).build()?;
+            let consumer = consumer.for_filter(filter).version(model.version());
+            let consumer = if model.accepts_change() { consumer.accept_change() } else { consumer };
+            let consumer = consumer.build()?;
             let (tell, progress) = watch::channel(ReadModelProgress::new(for_start.clone()));
             let stop = consumer.stop_handle();
             let task = runtime.spawn(Work::new(model, consumer, policy, tell).run());

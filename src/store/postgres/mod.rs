@@ -34,8 +34,8 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::consumer::{
-    CheckpointRequest, Claimed, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip, SkippedRow,
-    no_consumer,
+    CheckpointRequest, Claimed, Definition, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip,
+    SkippedRow, no_consumer,
 };
 #[cfg(feature = "testing")]
 #[doc(hidden)]

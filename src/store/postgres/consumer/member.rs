@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Row, types::FromSql};
+use tokio_postgres::{
+    Row,
+    types::{FromSql, ToSql},
+};
 use uuid::Uuid;
 
+use super::definition::{Change, Definition};
 use crate::{
     Mark, PostgresEventStore,
     error::{Error, ErrorKind, Result},
@@ -21,6 +25,9 @@ pub(crate) struct Member {
     pub(crate) consumer: String,
     pub(crate) id: Uuid,
     pub(crate) partitions: u32,
+    pub(crate) definition: Definition,
+    /// Whether it may replace the definition that is there: other members are then fenced off.
+    pub(crate) accepts_change: bool,
     /// How long it counts as alive after a heartbeat.
     pub(crate) lease: Duration,
 }
@@ -60,8 +67,9 @@ impl PostgresEventStore {
         let (position, id) = columns(start);
         let partitions = i32::try_from(member.partitions).unwrap_or(i32::MAX);
         let sql = &self.log.consumers.create;
-        let created =
-            lease.execute(Effect::Write, deadline, sql, &[&member.consumer, &partitions, &position, &id]).await;
+        let (filter, version) = member.definition.params();
+        let params: [&(dyn ToSql + Sync); 6] = [&member.consumer, &partitions, &position, &id, &filter, &version];
+        let created = lease.execute(Effect::Write, deadline, sql, &params).await;
         created.map(drop).map_err(|error| failure::classify(error, self.name()))
     }
 
@@ -92,7 +100,7 @@ impl PostgresEventStore {
 
 async fn claim(store: &PostgresEventStore, member: &Member, deadline: Deadline) -> Result<Option<Membership>> {
     let sql = &store.log.consumers;
-    let Member { consumer, id, partitions, lease } = member;
+    let Member { consumer, id, partitions, lease, definition, .. } = member;
     let transaction = store.router.library_transaction(deadline).await?;
     let Some(row) = transaction.query_opt(&sql.lock, &[consumer]).await? else { return Ok(None) };
     let (existing, is_paused): (i32, bool) = (get(&row, 0)?, get(&row, 1)?);
@@ -102,6 +110,14 @@ async fn claim(store: &PostgresEventStore, member: &Member, deadline: Deadline) 
              other partitions; give it another name, or delete it first"
         );
         return Err(Error::configuration(message));
+    }
+    let change = Change::by(member, get(&row, 2)?, get(&row, 3)?)?;
+    if change != Change::None {
+        let (filter, version) = definition.params();
+        transaction.execute(&sql.define, &[consumer, &filter, &version]).await?;
+    }
+    if change == Change::Replaces {
+        transaction.execute(&sql.fence, &[consumer]).await?;
     }
     transaction.execute(&sql.live, &[consumer, id, &lease.as_secs_f64()]).await?;
     let members = transaction.query_one(&sql.count, &[consumer, id]).await?;

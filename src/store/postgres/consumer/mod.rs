@@ -4,12 +4,14 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `sql` | the statements |
+//! | `definition` | which events a consumer handles, in which version, and what becomes of a member with others |
 //! | `member` | joining, heartbeats and leaving |
 //! | `checkpoint` | saving, and skipping events |
 //! | `control` | controlling a consumer from outside, and its status |
 
 mod checkpoint;
 mod control;
+mod definition;
 mod member;
 mod sql;
 
@@ -17,6 +19,7 @@ pub(super) use self::sql::Statements;
 pub(crate) use self::{
     checkpoint::{CheckpointRequest, PartitionCheckpoint, Skip},
     control::{PartitionRow, SkippedRow},
+    definition::Definition,
     member::{Claimed, Member, Membership, Pulse, no_consumer},
 };
 #[cfg(any(test, feature = "testing"))]

@@ -7,6 +7,8 @@ use crate::LogName;
 pub(in crate::store::postgres) struct Statements {
     pub(super) create: String,
     pub(super) lock: String,
+    pub(super) define: String,
+    pub(super) fence: String,
     pub(super) live: String,
     pub(super) count: String,
     pub(super) release: String,
@@ -31,6 +33,8 @@ impl Statements {
         Self {
             create: name.put_into(include_str!("../sql/consumer_create.sql")),
             lock: name.put_into(include_str!("../sql/consumer_lock.sql")),
+            define: name.put_into(include_str!("../sql/consumer_define.sql")),
+            fence: name.put_into(include_str!("../sql/consumer_fence.sql")),
             live: name.put_into(include_str!("../sql/member_live.sql")),
             count: name.put_into(include_str!("../sql/member_count.sql")),
             release: name.put_into(include_str!("../sql/progress_release.sql")),

@@ -28,6 +28,8 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events_consumers"', 'consumer', 'text', true, true),
     ('"mainstem"."events_consumers"', 'partitions', 'integer', true, false),
     ('"mainstem"."events_consumers"', 'is_paused', 'boolean', true, false),
+    ('"mainstem"."events_consumers"', 'filter', 'bytea', false, false),
+    ('"mainstem"."events_consumers"', 'version', 'bigint', false, false),
     ('"mainstem"."events_members"', 'consumer', 'text', true, true),
     ('"mainstem"."events_members"', 'member', 'uuid', true, false),
     ('"mainstem"."events_members"', 'alive_until', 'timestamp with time zone', true, false),

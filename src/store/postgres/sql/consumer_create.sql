@@ -1,6 +1,8 @@
--- A new consumer ($1) of so many partitions ($2), which all begin after the event ($3, $4). One that is there stays as it is.
+-- A new consumer ($1) of so many partitions ($2), which all begin after the event ($3, $4), with this filter ($5) and version ($6).
+-- One that is there stays as it is.
 WITH consumer AS (
-    INSERT INTO "mainstem"."events_consumers" (consumer, partitions, is_paused) VALUES ($1, $2, false)
+    INSERT INTO "mainstem"."events_consumers" (consumer, partitions, is_paused, filter, version)
+    VALUES ($1, $2, false, $5, $6)
     ON CONFLICT (consumer) DO NOTHING
     RETURNING consumer, partitions
 )

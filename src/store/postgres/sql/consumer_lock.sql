@@ -1,2 +1,2 @@
 -- Its members claim one after the other.
-SELECT partitions, is_paused FROM "mainstem"."events_consumers" WHERE consumer = $1 FOR UPDATE
+SELECT partitions, is_paused, filter, version FROM "mainstem"."events_consumers" WHERE consumer = $1 FOR UPDATE

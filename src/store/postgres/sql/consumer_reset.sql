@@ -1,7 +1,10 @@
--- All partitions of the consumer ($1) begin anew after the event ($2, $3), and nobody's late checkpoint counts any more.
+-- All partitions of the consumer ($1) begin anew after the event ($2, $3), and nobody's late checkpoint counts any more. Whoever
+-- joins next says what its filter and its version are.
 -- They are locked in the order in which a save locks them: otherwise the two might wait for each other.
 WITH all_of_it AS (
     SELECT o.partition FROM "mainstem"."events_progress" o WHERE o.consumer = $1 ORDER BY o.partition FOR UPDATE
+), consumer AS (
+    UPDATE "mainstem"."events_consumers" SET filter = NULL, version = NULL WHERE consumer = $1
 )
 UPDATE "mainstem"."events_progress" AS p
 SET position = $2, id = $3, past = '[]', epoch = p.epoch + 1, member = NULL, saved_at = clock_timestamp()

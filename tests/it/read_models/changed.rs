@@ -1,0 +1,73 @@
+//! A read model whose filter or version has changed.
+
+use mainstem::{ConsumerTransaction, ErrorKind, Event, Filter, ReadModel, ReadModelState, ReadModels, Result, Start};
+
+use super::{Counter, HANG, append, rows};
+use crate::support::store;
+
+/// What a later deployment makes of [`Counter`].
+#[derive(Clone)]
+struct Later {
+    counter: Counter,
+    version: u32,
+    accepts_change: bool,
+}
+
+impl ReadModel for Later {
+    fn name(&self) -> String {
+        self.counter.name()
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        Ok(Filter::any_event())
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn accepts_change(&self) -> bool {
+        self.accepts_change
+    }
+
+    async fn clear(&mut self, transaction: &ConsumerTransaction) -> Result<()> {
+        self.counter.clear(transaction).await
+    }
+
+    async fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> Result<()> {
+        self.counter.apply(event, transaction).await
+    }
+}
+
+async fn run(store: &mainstem::PostgresEventStore, model: impl ReadModel) -> Result<()> {
+    let read_models = ReadModels::builder(store).with(model)?.start();
+    let caught_up = read_models.wait_until_caught_up(HANG, |_| ()).await;
+    if caught_up.is_err() {
+        assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
+    }
+    read_models.stop().await;
+    caught_up
+}
+
+#[tokio::test]
+async fn a_read_model_with_another_filter_or_version_fails_until_somebody_has_decided() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A", "B"]).await;
+    let counter = Counter::new("shelf");
+    run(&store, counter.clone()).await.unwrap();
+    assert_eq!(rows(&router, "shelf").await, [1]);
+
+    let mut later = Later { counter, version: 1, accepts_change: false };
+    assert_eq!(run(&store, later.clone()).await.unwrap_err().kind(), ErrorKind::Configuration);
+    // To build it anew is one choice,
+    store.consumer_control("shelf").reset(Start::Beginning).await.unwrap();
+    run(&store, later.clone()).await.unwrap();
+    assert_eq!(rows(&router, "shelf").await, [1, 2]);
+    // to go on is the other.
+    later.version = 2;
+    assert_eq!(run(&store, later.clone()).await.unwrap_err().kind(), ErrorKind::Configuration);
+    later.accepts_change = true;
+    append(&store, &["B"]).await;
+    run(&store, later).await.unwrap();
+    assert_eq!(rows(&router, "shelf").await, [1, 2, 3]);
+}
