@@ -271,6 +271,10 @@ impl Consumer {
 
     fn failed(&mut self, error: Error) -> Error {
         self.has_ended = is_final(&error);
+        if self.has_ended {
+            // What it would have gone back for is over, too: only a rewind from now on resumes it, and is one.
+            self.rewound = self.rewinds.load(Ordering::Acquire);
+        }
         self.claim_at = Some(Instant::now() + self.claim_pause);
         self.claim_pause = (self.claim_pause * 2).min(LONGEST_PAUSE);
         error
