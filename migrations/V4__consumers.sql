@@ -18,6 +18,8 @@ CREATE TABLE "mainstem"."events_members" (
     consumer    text        COLLATE "C" NOT NULL,
     member      uuid        NOT NULL,
     alive_until timestamptz NOT NULL,
+    -- How far ahead its clock may have set that: by the clock of a server that was promoted, it may be much further.
+    lease       interval    NOT NULL,
     CONSTRAINT "events_members_key" PRIMARY KEY (consumer, member)
 );
 

@@ -33,6 +33,7 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events_members"', 'consumer', 'text', true, true),
     ('"mainstem"."events_members"', 'member', 'uuid', true, false),
     ('"mainstem"."events_members"', 'alive_until', 'timestamp with time zone', true, false),
+    ('"mainstem"."events_members"', 'lease', 'interval', true, false),
     ('"mainstem"."events_progress"', 'consumer', 'text', true, true),
     ('"mainstem"."events_progress"', 'partition', 'integer', true, false),
     ('"mainstem"."events_progress"', 'position', 'bigint', true, false),

@@ -1,5 +1,5 @@
 -- The member ($2) lives for so many seconds more ($3). Whether it is still one, whether the consumer is paused, its
--- partitions, its members who live, how many partitions this one has, and how many nobody has,
+-- partitions, its members who live (see member_live.sql), how many partitions this one has, and how many nobody has,
 -- how far the one of its partitions is that is furthest behind, and how many of those who live come before it (see member_count.sql).
 WITH me AS (
     UPDATE "mainstem"."events_members" SET alive_until = clock_timestamp() + $3::float8 * interval '1 second'
@@ -7,7 +7,8 @@ WITH me AS (
 ), living AS MATERIALIZED (
     SELECT m.member, (SELECT count(*) FROM "mainstem"."events_progress" p WHERE p.consumer = $1 AND p.member = m.member) AS has
     FROM "mainstem"."events_members" m
-    WHERE m.consumer = $1 AND (m.alive_until >= clock_timestamp() OR m.member = $2)
+    WHERE m.consumer = $1
+      AND (m.member = $2 OR m.alive_until >= clock_timestamp() AND m.alive_until <= clock_timestamp() + 2::float8 * m.lease)
 )
 SELECT EXISTS (SELECT FROM me), c.is_paused, c.partitions, (SELECT count(*) FROM living),
        (SELECT count(*) FROM "mainstem"."events_progress" p WHERE p.consumer = $1 AND p.member = $2),
