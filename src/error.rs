@@ -251,7 +251,8 @@ impl Error {
 
     /// Returns the last place that the log and a consumer's reads are known to have in common, if this is a
     /// [`LogDiverged`](ErrorKind::LogDiverged) of a [`Consumer`](crate::Consumer). They may agree further. `None` if no
-    /// such place is known: then only the beginning is certain.
+    /// such place is known: then only the beginning is certain. For places that you keep yourself, see
+    /// [`PostgresEventStore::last_common`](crate::PostgresEventStore::last_common).
     #[must_use]
     pub fn last_common(&self) -> Option<Mark> {
         self.0.last_common

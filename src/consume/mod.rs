@@ -12,6 +12,7 @@
 //! | `stop` | ending a subscription from elsewhere |
 //! | `consumer` | following under a name, from a checkpoint, alone or in a group |
 //! | `read_model` | read models, and a runner for many of them |
+//! | `last_common` | up to where the log and places that somebody has kept agree |
 //! | `cursor`, `fetch` | following by polling, with a place that can be stored as text |
 
 mod batch;
@@ -19,6 +20,7 @@ mod consumer;
 mod cursor;
 mod exclusive;
 mod fetch;
+mod last_common;
 mod portion;
 mod read_model;
 mod reading;

@@ -45,7 +45,8 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 /// An error is an item. If time can resolve it (no node answers, a failover is in progress, a limit expired), the next
 /// call continues at the same place, after a pause that grows from 50 ms to a second. Otherwise `None` follows. That
 /// applies to [`LogDiverged`](crate::ErrorKind::LogDiverged) (the log has lost what was read, which is what
-/// [`mark`](Self::mark) returns), [`Schema`](crate::ErrorKind::Schema),
+/// [`mark`](Self::mark) returns; of several marks that you have kept,
+/// [`last_common`](crate::PostgresEventStore::last_common) tells which the log still has), [`Schema`](crate::ErrorKind::Schema),
 /// [`Configuration`](crate::ErrorKind::Configuration), [`InvalidInput`](crate::ErrorKind::InvalidInput) and
 /// [`Closed`](crate::ErrorKind::Closed).
 ///

@@ -3,6 +3,7 @@
 mod changed;
 mod checkpoints;
 mod control;
+mod elsewhere;
 mod exactly_once;
 mod groups;
 mod limits;

@@ -15,13 +15,13 @@ use crate::{Event, Mark, store::CheckpointRequest, telemetry::Stopwatch};
 pub struct ConsumerBatch {
     batch: Batch,
     pub(super) checkpoint: CheckpointRequest,
-    is_first: bool,
+    after: Option<Mark>,
     pub(super) handed_out: Stopwatch,
 }
 
 impl ConsumerBatch {
-    pub(super) fn new(batch: Batch, checkpoint: CheckpointRequest, is_first: bool) -> Self {
-        Self { batch, checkpoint, is_first, handed_out: Stopwatch::start() }
+    pub(super) fn new(batch: Batch, checkpoint: CheckpointRequest, after: Option<Mark>) -> Self {
+        Self { batch, checkpoint, after, handed_out: Stopwatch::start() }
     }
 
     /// Returns the events.
@@ -34,6 +34,16 @@ impl ConsumerBatch {
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.batch.mark()
+    }
+
+    /// Returns the place after which it begins: everything up to there was delivered before, in each of its partitions.
+    /// `None` at the start of the log.
+    ///
+    /// Results that are kept in another database, with the mark up to which they reach, can tell by it that they have not
+    /// been where this batch continues, or have been further.
+    #[must_use]
+    pub fn after(&self) -> Option<Mark> {
+        self.after
     }
 
     /// Returns how many events of the log were after this batch when it was read, whether for this consumer or not.
@@ -51,7 +61,7 @@ impl ConsumerBatch {
     /// Returns whether it begins at the start of the log: nothing has been handled before it.
     #[must_use]
     pub fn is_first(&self) -> bool {
-        self.is_first
+        self.after.is_none()
     }
 
     /// The events in front of this one, as a batch of their own; `None` if there are none.
@@ -65,7 +75,7 @@ impl ConsumerBatch {
     /// Whether more than the checkpoint is saved with it: its events' effects, or the emptying of what a first batch
     /// begins with. Saving that twice would not be the same as once.
     pub(super) fn is_saved_once(&self) -> bool {
-        !self.batch.events().is_empty() || self.is_first
+        !self.batch.events().is_empty() || self.is_first()
     }
 
     /// The batch that was read, and where from.

@@ -335,7 +335,7 @@ impl Consumer {
 
     fn hand_out(&mut self, batch: Batch) -> ConsumerBatch {
         let mark = batch.mark();
-        let is_first = self.owned.iter().any(|owned| owned.mark.is_none());
+        let after = self.owned.iter().map(|owned| owned.mark).min_by_key(|mark| Mark::position_or_zero(*mark));
         // Also what was saved without events: it may have cleared what a lost checkpoint brings back.
         let saved = self.saved.load(Ordering::Acquire);
         let mut partitions = Vec::with_capacity(self.owned.len());
@@ -356,7 +356,7 @@ impl Consumer {
         let checkpoint =
             CheckpointRequest { consumer: self.member.consumer.clone(), member: self.member.id, partitions, mark };
         with_metrics! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }
-        ConsumerBatch::new(batch, checkpoint, is_first)
+        ConsumerBatch::new(batch, checkpoint, after.flatten())
     }
 }
 

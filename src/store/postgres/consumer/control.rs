@@ -95,7 +95,8 @@ impl PostgresEventStore {
     pub(crate) async fn last_held(&self, marks: &[Mark], deadline: Deadline) -> Result<Option<Mark>> {
         let lease = self.router.lease_primary(deadline).await?;
         let positions: Vec<i64> = marks.iter().map(|mark| wire::position_param(mark.position())).collect();
-        let rows = lease.query(Effect::Read, deadline, &self.log.consumers.held, &[&positions]).await?;
+        let rows = lease.query(Effect::Read, deadline, &self.log.consumers.held, &[&positions]).await;
+        let rows = rows.map_err(|error| failure::classify(error, self.name()))?;
         let held = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
         let held = held.map_err(wire::unreadable)?;
         Ok(held.into_iter().flatten().find(|held| marks.contains(held)))
