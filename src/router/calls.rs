@@ -118,8 +118,8 @@ impl Router {
         self.lease(ask, self.acquire_within(deadline), &mut Tried::default()).await
     }
 
-    /// As [`lease_primary`](Self::lease_primary), for a sign of life: if the pool's connections all stay in use, it gets an
-    /// extra one, which is closed afterwards. Whoever uses them may wait for just this sign.
+    /// As [`lease_primary`](Self::lease_primary), for a sign of life: if the pool's connections all stay in use, it gets
+    /// the one beside them, in turn with others. Whoever uses the pool's may wait for just this sign.
     pub(crate) async fn lease_primary_at_once(&self, deadline: Deadline) -> Result<Lease> {
         // A short limit must leave time to open one.
         let patience = FULL_PATIENCE.min(deadline.remaining() / 4);

@@ -4,16 +4,18 @@ use std::{ops::Deref, sync::atomic::AtomicUsize};
 
 use tokio_postgres::Client;
 
-use crate::router::pool::{borrowed::BorrowedConnection, connection::Connection, own_pool::Pooled};
+use crate::router::pool::{beside::InTurn, borrowed::BorrowedConnection, connection::Connection, own_pool::Pooled};
 
 pub(in crate::router) enum Held {
     Own(OwnConnection),
     Borrowed { connection: Box<dyn BorrowedConnection>, pending: AtomicUsize },
 }
 
-/// A connection of ours, which returns to its pool, or belongs to none and is closed.
+/// A connection of ours, which returns to its pool, is kept for the next one who has a turn with it, or belongs to none
+/// and is closed.
 pub(in crate::router) enum OwnConnection {
     Pooled(Pooled),
+    InTurn(InTurn),
     Single(Box<Connection>),
 }
 
@@ -32,6 +34,7 @@ impl Held {
     pub(in crate::router) fn client_mut(&mut self) -> &mut Client {
         match self {
             Self::Own(OwnConnection::Pooled(pooled)) => pooled.connection.client_mut(),
+            Self::Own(OwnConnection::InTurn(in_turn)) => in_turn.connection.client_mut(),
             Self::Own(OwnConnection::Single(connection)) => connection.client_mut(),
             Self::Borrowed { connection, .. } => connection.client_mut(),
         }
@@ -51,6 +54,7 @@ impl Deref for OwnConnection {
     fn deref(&self) -> &Connection {
         match self {
             Self::Pooled(pooled) => &pooled.connection,
+            Self::InTurn(in_turn) => &in_turn.connection,
             Self::Single(connection) => connection,
         }
     }
@@ -59,6 +63,12 @@ impl Deref for OwnConnection {
 impl From<Pooled> for OwnConnection {
     fn from(pooled: Pooled) -> Self {
         Self::Pooled(pooled)
+    }
+}
+
+impl From<InTurn> for OwnConnection {
+    fn from(in_turn: InTurn) -> Self {
+        Self::InTurn(in_turn)
     }
 }
 

@@ -223,12 +223,17 @@ impl Node {
         self.extra(pool).await
     }
 
-    /// Acquires a connection in addition to the pool's, if those are all in use, or else one of the pool's.
+    /// Acquires the connection beside the pool's, if those are all in use, or else one of the pool's.
     pub(in crate::router) async fn lease_beside(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
         match self.own_pool().filter(|pool| pool.is_full()) {
             Some(pool) => {
-                let opened = timeout_at(deadline.at(), self.extra(pool)).await;
-                opened.unwrap_or_else(|_| Err(self.named(failure::on_deadline(deadline, Effect::Read))))
+                let in_turn = timeout_at(deadline.at(), pool.beside()).await;
+                let in_turn = in_turn.unwrap_or_else(|_| {
+                    let error = failure::on_deadline(deadline, Effect::Read);
+                    Err(NotConnected { error, why: ConnectFailure::NoAnswer })
+                });
+                let held = Held::Own(in_turn.map_err(|failed| self.named(failed.error))?.into());
+                Ok(Lease::new(held, Arc::clone(self), None))
             }
             None => self.lease(None, deadline.at(), deadline, Caller::Library).await,
         }

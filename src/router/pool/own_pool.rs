@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     admission::{Admission, Caller, Permit},
+    beside::{Beside, InTurn},
     connection::Connection,
     manager::{ConnectFailures, Manager},
     supply::{Connected, Supply},
@@ -33,6 +34,7 @@ pub(in crate::router) struct OwnPool {
     pub(in crate::router) upkeep: Upkeep,
     pub(in crate::router) next_look: Arc<NextLook>,
     pub(in crate::router) filling: Filling,
+    beside: Arc<Beside>,
 }
 
 /// A connection of the pool and the permit it uses. (In this order: the next call looks for the connection when the
@@ -76,7 +78,8 @@ impl OwnPool {
             .build_unchecked(manager);
         let admission = Admission::new(size, most_waiting);
         let supply = Supply::new(pool, size, Arc::clone(&failures));
-        Self { supply, size, failures, admission, upkeep, next_look, filling: Filling::default() }
+        let beside = Beside::new();
+        Self { supply, size, failures, admission, upkeep, next_look, filling: Filling::default(), beside }
     }
 
     /// The maximum number of connections.
@@ -100,6 +103,11 @@ impl OwnPool {
     /// A connection in addition to the pool's.
     pub(in crate::router) async fn dedicated(&self) -> Result<Box<Connection>, NotConnected> {
         self.supply.dedicated().await
+    }
+
+    /// The one connection beside the pool's, in turn with others who need it.
+    pub(in crate::router) async fn beside(&self) -> Result<InTurn, NotConnected> {
+        self.beside.acquire(self.dedicated()).await
     }
 
     /// Acquires a connection that is ready for use, first come, first served, until `until` at the latest. A user's

@@ -1,19 +1,60 @@
 //! Limits of calls that read several times, and answers that prove nothing.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use mainstem::{
     AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Router, Start, Subscribe,
     testing::{Direction, LocalCluster},
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{HANG, append, consumer, lose_events_after, next};
+use super::{HANG, append, consumer, lose_events_after, next, number};
 use crate::{
     subscriptions,
     support::{cluster, event, started, store},
 };
+
+/// One connection is the whole pool, and somebody keeps it: the fifty share one more.
+#[tokio::test]
+async fn however_many_consumers_a_busy_process_has_they_log_in_once_to_say_that_they_live() {
+    let (database, router, store) = store().await;
+    append(&store, 1).await;
+    let builder = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
+    let tight = builder.connect().await.unwrap();
+    let busy = PostgresEventStore::new(&tight);
+    let mut consumers = Vec::new();
+    for n in 0..50 {
+        let builder = busy.consumer(format!("c{n}"), &Filter::any_event()).consistency(Consistency::Strong);
+        let mut consumer = builder.takeover(Duration::from_secs(2)).build().unwrap();
+        drop(next(&mut consumer).await);
+        consumers.push(consumer);
+    }
+    let kept = tight.client().await.unwrap();
+    let observer = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
+    let observer = observer.connect().await.unwrap();
+    let client = observer.client().await.unwrap();
+    let logged_in = async || -> BTreeSet<i32> {
+        let sql =
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'";
+        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let before = logged_in().await;
+    let mut new = BTreeSet::new();
+    // More than two leases.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let now = logged_in().await;
+        new.extend(now.difference(&before).copied());
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(new.len(), 1, "who logged in");
+    let alive = "SELECT count(*) FROM mainstem.events_members WHERE alive_until > clock_timestamp()";
+    assert_eq!(number(&router, alive).await, 50);
+    // It is closed once nobody needs it.
+    drop(kept);
+    timeout(HANG, async { while !logged_in().await.is_disjoint(&new) {} }).await.expect("it is closed");
+}
 
 /// Finding where it begins takes some ten reads, and each is well within the limit.
 #[tokio::test]
