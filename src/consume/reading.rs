@@ -82,7 +82,8 @@ pub(super) struct Reading {
     vain_since: Option<Instant>,
     /// Until when stale replicas do not serve.
     fresh_until: Option<Instant>,
-    /// Whether a node has said that the log does not contain what was read: if the primary says so, that is final.
+    /// Whether a node has said that the log does not contain what was read, or is not there: if the primary says so, that
+    /// is final.
     is_doubted: bool,
 }
 
@@ -148,6 +149,10 @@ impl Reading {
                         let next = self.read(false);
                         self.step.set(next);
                     }
+                    Err(error) if self.may_be_of_a_replica(&error) => {
+                        let next = self.judge();
+                        self.step.set(next);
+                    }
                     Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
                 },
                 Step::Pause(pause) => {
@@ -163,11 +168,8 @@ impl Reading {
                     Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
                 },
                 Step::AskPrimary(judging) => match ready!(judging.as_mut().poll(cx)) {
-                    Err(error) if error.kind() == ErrorKind::LogDiverged => {
-                        return Poll::Ready(Some(Err(self.failed(error))));
-                    }
-                    // Nobody who could be believed has answered: waiting for that is not to be silent.
-                    Err(error) if std::mem::take(&mut self.is_doubted) => {
+                    // If nobody who could be believed has answered, that is said, too: waiting for it is not to be silent.
+                    Err(error) if is_final(&error) || std::mem::take(&mut self.is_doubted) => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
                     // The replicas lag, or the state is unknown. Or one is on another branch of the history, which the
@@ -196,8 +198,7 @@ impl Reading {
                         if error.is_out_of_time() {
                             self.portion.took_too_long();
                         }
-                        if error.kind() == ErrorKind::LogDiverged && self.plan.consistency != Consistency::Strong {
-                            // A replica may have said so, and only the primary knows.
+                        if self.may_be_of_a_replica(&error) {
                             self.is_doubted = true;
                             let next = self.judge();
                             self.step.set(next);
@@ -214,6 +215,13 @@ impl Reading {
                 },
             }
         }
+    }
+
+    /// Whether a replica may have said so that is on another branch, or has not replayed a migration or a grant yet: only
+    /// the primary knows.
+    fn may_be_of_a_replica(&self, error: &Error) -> bool {
+        let is_not_there_yet = error.kind() == ErrorKind::Schema || error.sqlstate() == Some("42501");
+        (is_not_there_yet || error.kind() == ErrorKind::LogDiverged) && self.plan.consistency != Consistency::Strong
     }
 
     /// Whether stale replicas are currently excluded.

@@ -1,10 +1,14 @@
 //! Reads on replicas that lag too far or are busy: another node serves them.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{
+    future::IntoFuture,
+    time::{Duration, SystemTime},
+};
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Role, Router,
-    SnapshotKey, SnapshotStore, testing::LocalCluster,
+    AppendCondition, Consistency, ErrorKind, EventStore, ExpectedVersion, Fallback, Filter, LogName,
+    PostgresEventStore, Role, Router, SnapshotKey, SnapshotStore, Start, Subscribe, schema::Access,
+    testing::LocalCluster,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -85,4 +89,55 @@ async fn a_read_that_is_in_the_way_of_a_replicas_recovery_goes_elsewhere() {
         }
         assert_eq!((events, stream.role()), (1, Some(Role::Primary)));
     }
+}
+
+/// The same node as somebody else.
+fn as_reader(url: &str) -> String {
+    format!("postgres://reader:secret@{}", url.split_once('@').expect("a user").1)
+}
+
+/// Only the primary knows whether something is missing, or on its way.
+#[tokio::test]
+async fn a_replica_that_has_not_seen_the_log_or_a_grant_yet_ends_no_subscription() {
+    let cluster = started(LocalCluster::builder().replicas(1)).await;
+    let (primary, replica) = (cluster.primary().url(), cluster.replica(0).url());
+    let connect = async |primary: String, replica: String| {
+        let builder = Router::builder().primary(primary).replica(replica).fallback(Fallback::Never);
+        builder.max_replica_lag(HANG * 10).connect().await.unwrap()
+    };
+    let router = connect(primary.clone(), replica.clone()).await;
+    let store = PostgresEventStore::new(&router);
+    let run = async |sql: &str| router.client().await.unwrap().batch_execute(sql).await.unwrap();
+    run("CREATE ROLE reader LOGIN PASSWORD 'secret'").await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    store.migrate().await.unwrap();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    let all = Filter::any_event();
+    let waits = Duration::from_millis(1500);
+    let starts = [Start::Beginning, Start::RecordedFrom(SystemTime::UNIX_EPOCH)];
+    let mut subscriptions = starts.map(|start| store.subscribe(&all).start(start).build());
+    for subscription in &mut subscriptions {
+        let next = timeout(waits, subscription.next()).await;
+        assert!(next.is_err(), "neither an end nor an error: {next:?}");
+    }
+    cluster.replica(0).resume_replay().await.unwrap();
+    for subscription in &mut subscriptions {
+        assert_eq!(timeout(HANG, subscription.next()).await.unwrap().unwrap().unwrap().position(), 1);
+    }
+
+    let reader = PostgresEventStore::new(&connect(as_reader(&primary), as_reader(&replica)).await);
+    // On the primary neither.
+    let mut subscription = reader.subscribe(&all).build();
+    let error = timeout(HANG, subscription.next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+    assert!(timeout(HANG, subscription.next()).await.unwrap().is_none());
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    run(&LogName::default().grants(Access::Reader, "reader").unwrap()).await;
+    let mut subscription = reader.subscribe(&all).build();
+    let next = timeout(waits, subscription.next()).await;
+    assert!(next.is_err(), "neither an end nor an error: {next:?}");
+    cluster.replica(0).resume_replay().await.unwrap();
+    assert_eq!(timeout(HANG, subscription.next()).await.unwrap().unwrap().unwrap().position(), 1);
 }
