@@ -116,7 +116,7 @@ async fn a_replica_that_has_not_seen_the_log_or_a_grant_yet_ends_no_subscription
     let all = Filter::any_event();
     let waits = Duration::from_millis(1500);
     let starts = [Start::Beginning, Start::RecordedFrom(SystemTime::UNIX_EPOCH)];
-    let mut subscriptions = starts.map(|start| store.subscribe(&all).start(start).build());
+    let mut subscriptions = starts.map(|start| store.subscribe(&all).start_at(start).build());
     for subscription in &mut subscriptions {
         let next = timeout(waits, subscription.next()).await;
         assert!(next.is_err(), "neither an end nor an error: {next:?}");

@@ -69,7 +69,7 @@ impl ConsumerBatch {
         let count = self.iter().take_while(|before| before.position() < event.position()).count();
         let (batch, mut checkpoint) = (self.batch.first(count)?, self.checkpoint.clone());
         checkpoint.mark = batch.mark();
-        Some(Self { batch, checkpoint, is_first: self.is_first, handed_out: self.handed_out })
+        Some(Self { batch, checkpoint, after: self.after, handed_out: self.handed_out })
     }
 
     /// Whether more than the checkpoint is saved with it: its events' effects, or the emptying of what a first batch

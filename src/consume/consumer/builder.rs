@@ -110,7 +110,7 @@ impl ConsumerBuilder {
     /// [reset](crate::ConsumerControl::reset) it.
     ///
     /// Members of the other kind are shut out: what they have not committed yet is refused
-    /// ([`Fenced`](crate::ErrorKind::Fenced)), and then they end with
+    /// ([`OwnershipLost`](crate::ErrorKind::OwnershipLost)), and then they end with
     /// [`Configuration`](crate::ErrorKind::Configuration). One that is started again later, and accepts changes itself,
     /// would take the consumer back, unless the version of this one is higher. So raise the version where old processes
     /// may come back, and remove this setting once all processes are new.

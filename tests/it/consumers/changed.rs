@@ -63,7 +63,7 @@ async fn who_accepts_the_change_goes_on_and_shuts_out_whoever_has_the_old_filter
 
     let mut new = of_types(&store, &["A", "B"]).version(2).accept_change().build().unwrap();
     assert_eq!(handle(&mut new).await, [2, 3]);
-    assert_eq!(old.commit(&late).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(old.commit(&late).await.unwrap_err().kind(), ErrorKind::OwnershipLost);
     for shut_out in [&mut old, &mut standby] {
         let error = failure(shut_out).await;
         assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());

@@ -40,7 +40,7 @@ impl ReadModel for Later {
 }
 
 async fn run(store: &mainstem::PostgresEventStore, model: impl ReadModel) -> Result<()> {
-    let read_models = ReadModels::builder(store).with(model)?.start();
+    let read_models = ReadModels::builder(store).with(model)?.start().unwrap();
     let caught_up = read_models.wait_until_caught_up(HANG, |_| ()).await;
     if caught_up.is_err() {
         assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
