@@ -48,7 +48,8 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 /// [`mark`](Self::mark) returns; of several marks that you have kept,
 /// [`last_common`](crate::PostgresEventStore::last_common) tells which the log still has), [`Schema`](crate::ErrorKind::Schema),
 /// [`Configuration`](crate::ErrorKind::Configuration), [`InvalidInput`](crate::ErrorKind::InvalidInput) and
-/// [`Closed`](crate::ErrorKind::Closed).
+/// [`Closed`](crate::ErrorKind::Closed). A replica may say that something is not there because it has not replayed it yet: then
+/// the primary is asked first.
 ///
 /// # Memory and speed
 ///
