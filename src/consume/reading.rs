@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(2);
 const WHILE: Duration = Duration::from_secs(10);
 
+/// For this long, a replica on which tables or rights are missing that the primary has may only lag.
+const NOT_THERE_YET: Duration = Duration::from_secs(30);
+
 /// What is read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -85,6 +88,8 @@ pub(super) struct Reading {
     /// Whether a node has said that the log does not contain what was read, or is not there: if the primary says so, that
     /// is final.
     is_doubted: bool,
+    /// Since when, without a read that succeeded.
+    doubted_since: Option<Instant>,
 }
 
 enum Step {
@@ -119,6 +124,7 @@ impl Reading {
             vain_since: None,
             fresh_until: None,
             is_doubted: false,
+            doubted_since: None,
         };
         let first = reading.first_step();
         reading.step.set(first);
@@ -150,7 +156,7 @@ impl Reading {
                         self.step.set(next);
                     }
                     Err(error) if self.may_be_of_a_replica(&error) => {
-                        let next = self.judge();
+                        let next = self.doubt();
                         self.step.set(next);
                     }
                     Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
@@ -169,7 +175,7 @@ impl Reading {
                 },
                 Step::AskPrimary(judging) => match ready!(judging.as_mut().poll(cx)) {
                     // If nobody who could be believed has answered, that is said, too: waiting for it is not to be silent.
-                    Err(error) if is_final(&error) || std::mem::take(&mut self.is_doubted) => {
+                    Err(error) if error.kind() == ErrorKind::LogDiverged || std::mem::take(&mut self.is_doubted) => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
                     // The replicas lag, or the state is unknown. Or one is on another branch of the history, which the
@@ -183,13 +189,13 @@ impl Reading {
                         if judged.is_ok_and(|piece| is_doubted || is_behind && has_more(&piece)) {
                             self.fresh_until = Some(Instant::now() + WHILE);
                         }
-                        let next = self.pause();
+                        let next = if is_doubted { self.longer_pause() } else { self.pause() };
                         self.step.set(next);
                     }
                 },
                 Step::Read(reading) => match ready!(reading.as_mut().poll(cx)) {
                     Ok(piece) => {
-                        self.error_pause = FIRST_ERROR_PAUSE;
+                        (self.error_pause, self.doubted_since) = (FIRST_ERROR_PAUSE, None);
                         if let Some(batch) = self.read_on(piece) {
                             return Poll::Ready(Some(Ok(batch)));
                         }
@@ -199,8 +205,7 @@ impl Reading {
                             self.portion.took_too_long();
                         }
                         if self.may_be_of_a_replica(&error) {
-                            self.is_doubted = true;
-                            let next = self.judge();
+                            let next = self.doubt();
                             self.step.set(next);
                             continue;
                         }
@@ -220,8 +225,16 @@ impl Reading {
     /// Whether a replica may have said so that is on another branch, or has not replayed a migration or a grant yet: only
     /// the primary knows.
     fn may_be_of_a_replica(&self, error: &Error) -> bool {
-        let is_not_there_yet = error.kind() == ErrorKind::Schema || error.sqlstate() == Some("42501");
+        let is_not_there = error.kind() == ErrorKind::Schema || error.sqlstate() == Some("42501");
+        let is_not_there_yet = is_not_there && self.doubted_since.is_none_or(|since| since.elapsed() < NOT_THERE_YET);
         (is_not_there_yet || error.kind() == ErrorKind::LogDiverged) && self.plan.consistency != Consistency::Strong
+    }
+
+    /// Asks the primary whether that is so.
+    fn doubt(&mut self) -> Step {
+        self.is_doubted = true;
+        self.doubted_since.get_or_insert_with(Instant::now);
+        self.judge()
     }
 
     /// Whether stale replicas are currently excluded.
@@ -268,6 +281,13 @@ impl Reading {
     fn pause(&mut self) -> Step {
         let pause = self.vain_pause;
         self.vain_pause = (pause * 2).min(LONGEST_VAIN_PAUSE);
+        Step::Pause(Box::pin(sleep(pause)))
+    }
+
+    /// A pause as after an error: the primary is asked again after it.
+    fn longer_pause(&mut self) -> Step {
+        let pause = self.error_pause;
+        self.error_pause = (pause * 2).min(LONGEST_ERROR_PAUSE);
         Step::Pause(Box::pin(sleep(pause)))
     }
 
@@ -330,12 +350,8 @@ impl Reading {
 
     /// Continues a little later, unless time does not resolve this.
     fn failed(&mut self, error: Error) -> Error {
-        let next = match is_final(&error) {
-            true => Step::Over,
-            false => Step::Pause(Box::pin(sleep(self.error_pause))),
-        };
+        let next = if is_final(&error) { Step::Over } else { self.longer_pause() };
         self.step.set(next);
-        self.error_pause = (self.error_pause * 2).min(LONGEST_ERROR_PAUSE);
         error
     }
 }

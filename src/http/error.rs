@@ -13,7 +13,7 @@ pub(super) struct TokenIsLost;
 /// | status | error | what the client does |
 /// |---|---|---|
 /// | 400 | `InvalidInput` | sends something else |
-/// | 409 | `Conflict`, `Fenced` | reads again, and decides again |
+/// | 409 | `Conflict`, `OwnershipLost` | reads again, and decides again |
 /// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is lost, or that cannot be determined |
 /// | 500 | `Application`, `Configuration`, `Database`, `InvalidData`, `ReadOnly`, `Schema` | nothing: this needs human action |
 /// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable`, and a `Database` that [`is_retryable`](Error::is_retryable) | tries again: nothing was written |

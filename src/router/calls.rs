@@ -119,7 +119,7 @@ impl Router {
     }
 
     /// As [`lease_primary`](Self::lease_primary), for a sign of life: if the pool's connections all stay in use, it gets
-    /// the one beside them, in turn with others. Whoever uses the pool's may wait for just this sign.
+    /// one of a few beside them, in turn with others. Whoever uses the pool's may wait for just this sign.
     pub(crate) async fn lease_primary_at_once(&self, deadline: Deadline) -> Result<Lease> {
         // A short limit must leave time to open one.
         let patience = FULL_PATIENCE.min(deadline.remaining() / 4);

@@ -66,11 +66,16 @@ fn is_of_the_database(error: &Error) -> bool {
         return true;
     }
     let Some(state) = error.sqlstate() else { return false };
-    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class)) || IS_MISSING.contains(&state);
+    let is_missing =
+        IS_MISSING.contains(&state) && (matches!(state, "42501" | "42P10") || points_into_a_statement(error));
+    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class)) || is_missing;
     let is_of_now = match state {
         // An outdated statement: its table was altered after it was prepared, or it was deallocated.
         "0A000" => error.routine() == Some("RevalidateCachedQuery"),
         "26000" => true,
+        // A sequence has reached its end; a partition is missing.
+        "2200H" => true,
+        "23514" => error.routine() == Some("ExecFindPartition"),
         // A foreign server that cannot be reached; damaged data or indexes.
         "HV00N" | "XX001" | "XX002" => true,
         "XX000" => is_of_a_changing_schema(error),
@@ -90,12 +95,18 @@ const OF_ITSELF: [&str; 10] = ["08", "28", "3D", "3F", "53", "55", "57", "58", "
 /// ON CONFLICT. The rest of the class is also for values: a malformed `tsquery`, for example.
 const IS_MISSING: [&str; 6] = ["42501", "42703", "42704", "42883", "42P01", "42P10"];
 
-/// Whether the statement is wrong whatever its values are: the server points into it only while it analyses it.
+/// Whether the statement is wrong whatever its parameters are: the server points into it only while it analyses it.
 fn is_wrong_itself(error: &Error) -> bool {
-    let said = error.driver_error().and_then(tokio_postgres::Error::as_db_error);
-    said.is_some_and(|said| {
-        said.code().code().starts_with("42") && matches!(said.position(), Some(ErrorPosition::Original(_)))
-    })
+    matches!(position(error), Some(ErrorPosition::Original(_)))
+}
+
+/// The statement, or one in a function: the names in it are missing. Those in an event's values are in no statement.
+fn points_into_a_statement(error: &Error) -> bool {
+    position(error).is_some()
+}
+
+fn position(error: &Error) -> Option<&ErrorPosition> {
+    error.driver_error()?.as_db_error()?.position()
 }
 
 /// Whether another transaction has changed an object at the wrong time. Extensions use the same SQLSTATE for values that

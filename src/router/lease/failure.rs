@@ -159,7 +159,7 @@ pub(in crate::router) fn not_reset(effect: Effect) -> Error {
 pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
     const CONFLICT_WITH_RECOVERY: &str = "40001";
     // A schema, a table, a column, a function, a privilege.
-    const NOT_THERE: [&str; 5] = ["3F000", "42P01", "42703", "42883", "42501"];
+    const NOT_THERE: [&str; 4] = ["3F000", "42P01", "42703", "42883"];
     let of_this_node = |state| state == CONFLICT_WITH_RECOVERY || NOT_THERE.contains(&state);
     error.kind() == ErrorKind::Unavailable || error.sqlstate().is_some_and(of_this_node)
 }

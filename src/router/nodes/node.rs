@@ -223,7 +223,7 @@ impl Node {
         self.extra(pool).await
     }
 
-    /// Acquires the connection beside the pool's, if those are all in use, or else one of the pool's.
+    /// Acquires a connection beside the pool's, if those are all in use, or else one of the pool's.
     pub(in crate::router) async fn lease_beside(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
         match self.own_pool().filter(|pool| pool.is_full()) {
             Some(pool) => {

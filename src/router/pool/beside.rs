@@ -1,8 +1,8 @@
-//! The one connection beside a pool's: for signs of life, while all of the pool's are in use.
+//! A few connections beside a pool's: for signs of life, while all of the pool's are in use.
 //!
 //! Those who give one do so at about the same time, each for a single short statement. With a connection for each, a busy
-//! process with many consumers would log in a hundred times a second. So they take turns, and the connection stays a
-//! while.
+//! process with many consumers would log in a hundred times a second. So they take turns, and the connections stay a
+//! while. With a single one, one answer that does not come would keep back the signs of all others.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -18,24 +18,27 @@ use tokio::{
 
 use super::connection::Connection;
 
-/// How long it stays open unused.
+/// How many there are at most.
+const MOST: usize = 4;
+
+/// How long one stays open unused.
 const KEEP: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(in crate::router) struct Beside {
-    turn: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// And since when nobody uses it.
-    connection: Option<(Box<Connection>, Instant)>,
-    /// The task that closes it, from the moment on when it is kept.
+    /// And since when nobody uses them: the one that was used last is the last.
+    connections: Vec<(Box<Connection>, Instant)>,
+    /// The task that closes them, from the moment on when one is kept.
     closer: Option<JoinHandle<()>>,
 }
 
-/// The connection, in somebody's turn.
+/// A connection, in somebody's turn.
 #[derive(Debug)]
 pub(in crate::router) struct InTurn {
     pub(in crate::router) connection: Box<Connection>,
@@ -45,17 +48,17 @@ pub(in crate::router) struct InTurn {
 
 impl Beside {
     pub(in crate::router) fn new() -> Arc<Self> {
-        Arc::new(Self { turn: Arc::new(Semaphore::new(1)), kept: Mutex::default() })
+        Arc::new(Self { turns: Arc::new(Semaphore::new(MOST)), kept: Mutex::default() })
     }
 
-    /// Waits for the turn, and opens the connection if there is none.
+    /// Waits for a turn, and opens a connection if none is kept.
     pub(in crate::router) async fn acquire<E>(
         self: &Arc<Self>,
         open: impl Future<Output = Result<Box<Connection>, E>>,
     ) -> Result<InTurn, E> {
         // It is never closed.
-        let turn = Arc::clone(&self.turn).acquire_owned().await.ok();
-        let kept = self.lock().connection.take();
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok();
+        let kept = self.lock().connections.pop();
         let connection = match kept.filter(|(connection, _)| !connection.is_spent()) {
             Some((connection, _)) => connection,
             None => open.await?,
@@ -67,19 +70,22 @@ impl Beside {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes it if it was not used for long; otherwise returns when to look again.
-    fn close_if_idle(&self) -> Option<Duration> {
+    /// Closes those that were not used for long. Returns when to look again; `None` if none is left.
+    fn close_idle(&self) -> Option<Duration> {
         let mut kept = self.lock();
-        let idle = kept.connection.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        if idle < KEEP {
-            return Some(KEEP - idle);
+        let idle = kept.connections.iter().take_while(|(_, since)| since.elapsed() >= KEEP).count();
+        let closed: Vec<_> = kept.connections.drain(..idle).collect();
+        let next = kept.connections.first().map(|(_, since)| KEEP.saturating_sub(since.elapsed()));
+        if next.is_none() && self.turns.available_permits() == MOST {
+            // In one step: whoever keeps one from now on starts another task.
+            kept.closer = None;
+            drop(kept);
+            drop(closed);
+            return None;
         }
-        // In one step: whoever keeps one from now on starts another task.
-        kept.closer = None;
-        let closed = kept.connection.take();
         drop(kept);
         drop(closed);
-        None
+        Some(next.unwrap_or(KEEP))
     }
 }
 
@@ -92,7 +98,7 @@ impl InTurn {
         }
         let Self { connection, beside, turn } = self;
         let mut kept = beside.lock();
-        kept.connection = Some((connection, Instant::now()));
+        kept.connections.push((connection, Instant::now()));
         if kept.closer.as_ref().is_none_or(JoinHandle::is_finished) {
             kept.closer = Some(runtime.spawn(close_when_idle(Arc::downgrade(&beside))));
         }
@@ -105,7 +111,7 @@ async fn close_when_idle(beside: Weak<Beside>) {
     let mut pause = KEEP;
     loop {
         sleep(pause).await;
-        match beside.upgrade().and_then(|beside| beside.close_if_idle()) {
+        match beside.upgrade().and_then(|beside| beside.close_idle()) {
             Some(left) => pause = left,
             None => return,
         }

@@ -5,7 +5,7 @@
 //! | `own_pool`, `borrowed` | a pool of our own, or one that was handed in |
 //! | `admission` | the order in which calls get its connections |
 //! | `supply`, `manager` | opening connections |
-//! | `beside` | the one connection beside a pool's, while all of those are in use |
+//! | `beside` | a few connections beside a pool's, while all of those are in use |
 //! | `upkeep` | how long connections live |
 //! | `connection`, `server_reports`, `statements` | a connection, what its server has reported, and the statements prepared on it |
 //! | `names` | the names of nodes and applications |

@@ -54,7 +54,7 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
     let Some(state) = error.sqlstate().map(str::to_owned) else { return error };
     match state.as_str() {
         // An undefined table, function or schema.
-        "42P01" | "42883" | "3F000" => error.reworded(
+        "42P01" | "42703" | "42883" | "3F000" => error.reworded(
             ErrorKind::Schema,
             format!(
                 "the log {name} is not there, or too old; run its migrations: `PostgresEventStore::migrate` with the \

@@ -173,6 +173,7 @@ async fn a_failed_statement_that_was_rolled_back_is_nobodys_fault() {
 async fn an_event_with_a_value_that_the_server_cannot_read_is_passed_over() {
     for (name, sql, state) in [
         ("text", "SELECT to_tsquery(left('a b', 3))", "42601"),
+        ("language", "SELECT left('klingon', 9)::regconfig", "42704"),
         ("extension", "DO $$ BEGIN RAISE 'parse error - invalid geometry' USING ERRCODE = 'XX000'; END $$", "XX000"),
     ] {
         let (rows, skipped) = passing_over(Fails::always(name, sql), &["A", "Poison", "A"]).await;
@@ -187,6 +188,15 @@ async fn no_event_is_passed_over_for_a_wrong_statement_or_a_damaged_or_changing_
     for (name, sql) in [
         ("syntax", "SELEKT 1"),
         ("types", "INSERT INTO types VALUES (true)"),
+        ("literal", "SELECT 'x'::int"),
+        (
+            "partition",
+            "DO $$ BEGIN CREATE TEMP TABLE parts (n int) PARTITION BY LIST (n); INSERT INTO parts VALUES (1); END $$",
+        ),
+        (
+            "exhausted",
+            "DO $$ BEGIN CREATE TEMP SEQUENCE two MAXVALUE 2; PERFORM nextval('two') FROM generate_series(1, 3); END $$",
+        ),
         ("missing", "SELECT * FROM nowhere"),
         ("conflict", "INSERT INTO conflict VALUES (1) ON CONFLICT ((position + 1)) DO NOTHING"),
         ("damaged", "DO $$ BEGIN RAISE 'invalid page' USING ERRCODE = 'data_corrupted'; END $$"),

@@ -52,8 +52,8 @@ impl Change {
         };
         Err(Error::configuration(format!(
             "the consumer {:?} {what}; choose: another name, to build this one beside it; or, once no member of the other kind \
-             runs, `ConsumerControl::reset`, to begin anew as this one; or `accept_change`, to go on from the checkpoint as it \
-             is (never to a lower version)",
+             runs, `ConsumerControl::reset`, to begin anew as this one once it is started again; or `accept_change`, to go on from the \
+             checkpoint as it is (never to a lower version)",
             member.consumer
         )))
     }

@@ -1,8 +1,10 @@
--- All partitions of the consumer ($1) begin anew after the event ($2, $3), and nobody's late checkpoint counts any more. Whoever
--- joins next says what its filter and its version are.
+-- All partitions of the consumer ($1) begin anew after the event ($2, $3), and nobody's late checkpoint counts any more. All members
+-- have to join anew, and the first one says what the filter and the version are: one that is refused then keeps nothing.
 -- They are locked in the order in which a save locks them: otherwise the two might wait for each other.
 WITH all_of_it AS (
     SELECT o.partition FROM "mainstem"."events_progress" o WHERE o.consumer = $1 ORDER BY o.partition FOR UPDATE
+), members AS (
+    DELETE FROM "mainstem"."events_members" WHERE consumer = $1
 ), consumer AS (
     UPDATE "mainstem"."events_consumers" SET filter = NULL, version = NULL WHERE consumer = $1
 )
