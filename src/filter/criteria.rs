@@ -30,7 +30,7 @@ use crate::Result;
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// [`Filter::any_of`] joins the filters of several criteria.
+/// [`Filter::union`] joins the filters of several criteria.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a filter is built by `finish`"]
 pub struct Criteria {

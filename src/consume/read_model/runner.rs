@@ -99,7 +99,7 @@ impl ReadModels {
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout) if the limit expires first. If a read model was ended by an error, that
-    /// error. A read model that another process runs stays [waiting](ReadModelState::Waiting) here. An error of the
+    /// error. A read model that another process runs stays [waiting](crate::ReadModelState::Waiting) here. An error of the
     /// database is tolerated until the limit, and is then the source of the timeout error, unless it needs human action
     /// ([`Schema`](crate::ErrorKind::Schema), [`Configuration`](crate::ErrorKind::Configuration)).
     ///

@@ -186,7 +186,7 @@ async fn an_event_with_a_value_that_the_server_cannot_read_is_passed_over() {
 #[tokio::test]
 async fn no_event_is_passed_over_for_a_wrong_statement_or_a_damaged_or_changing_database() {
     for (name, sql) in [
-        ("syntax", "SELEKT 1"),
+        ("syntax", "SELECTS 1"),
         ("types", "INSERT INTO types VALUES (true)"),
         ("literal", "SELECT 'x'::int"),
         (
