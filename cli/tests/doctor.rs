@@ -167,12 +167,12 @@ async fn doctor_finds_harmful_database_settings() {
     let insert = "INSERT INTO mainstem.events (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
         SELECT n, 0, gen_random_uuid(), 'Type' || n % 5, ARRAY['tag:' || n % 900], jsonb_build_object('key', n % 900), '{}', now(), now()
         FROM generate_series(1, 20000) n";
-    doctor(&urls, &[]).await.has_not("statistics");
+    doctor(&urls, &[]).await.has_not("not_analyzed");
     sql(&url, "ALTER TABLE mainstem.events SET (autovacuum_enabled = off)").await;
     sql(&url, insert).await;
-    doctor(&urls, &[]).await.has("warning", "statistics");
+    doctor(&urls, &[]).await.has("warning", "not_analyzed");
     sql(&url, "VACUUM ANALYZE mainstem.events").await;
-    doctor(&urls, &[]).await.has_not("guard_plan").has_not("statistics");
+    doctor(&urls, &[]).await.has_not("guard_plan").has_not("not_analyzed");
     for setting in ["enable_bitmapscan", "enable_indexscan", "enable_indexonlyscan"] {
         sql(&url, &format!("ALTER DATABASE {name} SET {setting} = off")).await;
     }
@@ -220,8 +220,11 @@ async fn doctor_finds_missing_grants_of_the_role() {
     sql(&url, &format!("GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA mainstem TO {role}; GRANT pg_monitor TO {role}"))
         .await;
     doctor(&plain, &[]).await.has_not("grants").has_not("no_statistics").has_not("max_connections");
-    sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT 20")).await;
-    doctor(&plain, &["--pool", "30"]).await.has("warning", "max_connections");
+    // One probes, one listens, and four are for heartbeats.
+    sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT 16")).await;
+    doctor(&plain, &["--pool", "10"]).await.has_not("max_connections");
+    sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT 15")).await;
+    doctor(&plain, &["--pool", "10"]).await.has("warning", "max_connections");
     doctor(&of_superuser, &["--pool", "30"]).await.has_not("max_connections");
     sql(&url, &format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await;
     sql(&url, &format!("ALTER DATABASE {} CONNECTION LIMIT 20", database.name())).await;

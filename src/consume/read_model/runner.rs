@@ -191,7 +191,7 @@ impl ReadModelsBuilder {
 
     /// Limits the events of a batch, which is one transaction. Defaults to 200.
     ///
-    /// Larger, and the same work needs fewer commits, but an event that cannot be applied takes more back with it;
+    /// Larger, and the same work needs fewer commits, but around an event that cannot be applied more is done twice;
     /// smaller, and building a model takes longer.
     pub fn batch_events(mut self, events: u64) -> Self {
         self.batch_events = events;

@@ -72,7 +72,7 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
     if log.rows < 0 && log.bytes >= SIZABLE {
         add(Finding::new(
             Warning,
-            "statistics",
+            "not_analyzed",
             format!("the log has {} MB and no statistics", log.bytes >> 20),
             "searches are planned blindly, and may scan the whole log",
             "ANALYZE, as after each restore and each pg_upgrade",

@@ -30,10 +30,11 @@ use crate::{
 
 /// Find problems of the cluster and the log, and say what to do about them
 ///
-/// Checks the roles and timelines of the nodes, replication lag, slots that hold back WAL, and
-/// settings that lose data, stop replication or make reads fail. On the primary it also checks the
-/// log: its tables, the role's rights, invalid indexes, and how the conditions of appends are
-/// searched.
+/// Checks the roles and timelines of the nodes, replication lag, slots that hold back WAL, the
+/// connections that are available (by the server, the role and the database), transaction ids that
+/// run out, and settings that lose data, stop replication or make reads fail. On the primary it also
+/// checks the log: its tables, its statistics, the role's rights, invalid indexes, and how the
+/// conditions of appends are searched.
 ///
 /// A finding is a note (worth knowing), a warning (it will cause problems) or a fault (something is
 /// broken, or loses data). It says what was seen, why it matters and what to do. The exit status is
@@ -45,7 +46,7 @@ pub(crate) struct DoctorArgs {
     /// Print the findings as JSON lines: severity, check, node, seen, why, do
     #[arg(long)]
     json: bool,
-    /// Connections of your application's pool to each node, to compare with what the servers allow
+    /// Connections of your application's pool to each node, to compare with what server, role and database allow
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 10)]
     pool: u32,
     /// Number of instances of your application
@@ -86,8 +87,8 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
     settled(&router, nodes.limit().min(Duration::from_secs(6))).await;
     let status = router.status();
     let mut findings = topology::findings(&status, Duration::from_secs(args.max_lag));
-    // Each instance has one more for probes, and one that listens.
-    let connections = args.pool.saturating_add(2).saturating_mul(args.instances);
+    // Each instance has one more for probes, one that listens, and four for heartbeats of consumers.
+    let connections = args.pool.saturating_add(6).saturating_mul(args.instances);
     let limits = settings::Limits { pool: connections, max_idle: args.max_idle };
     let store = PostgresEventStore::with_name(&router, log);
     // If no node is known to take writes, an unreachable node may be the one that should.

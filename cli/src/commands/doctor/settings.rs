@@ -344,7 +344,7 @@ fn connections(facts: &NodeFacts, pool: u32) -> Option<Finding> {
             Warning,
             "max_connections",
             format!(
-                "your instances open up to {pool} connections, those for probes and notifications included, but only {places} are available by \
+                "your instances open up to {pool} connections, those for probes, notifications and heartbeats included, but only {places} are available by \
                  {what} ({} are in use now)",
                 facts.connections
             ),
