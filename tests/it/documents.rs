@@ -245,6 +245,28 @@ fn the_tables_of_files_have_every_module() {
     assert!(tables > 10, "{tables}");
 }
 
+/// A path is one from the root, or from `src`.
+#[test]
+fn the_files_that_the_manual_names_are_there() {
+    // A new project's.
+    const ELSEWHERE: [&str; 1] = ["src/main.rs"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for (file, text) in pages() {
+        // Every other piece between backticks is code. Blocks have three at each end, so they leave the order as it is.
+        let named = text.split('`').skip(1).step_by(2).filter(|code| {
+            let is_file = [".rs", ".sql", ".md"].iter().any(|end| code.ends_with(end));
+            (is_file || code.starts_with("src/")) && code.contains('/') && !code.contains([' ', '\n', '*'])
+        });
+        for path in named.filter(|path| !ELSEWHERE.contains(path)) {
+            count += 1;
+            let is_there = [root.to_owned(), root.join("src")].iter().any(|folder| folder.join(path).exists());
+            assert!(is_there, "{file} names {path}, which is not there");
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
 #[test]
 fn the_first_program_of_the_manual_is_the_example() {
     let example = page("examples/getting_started.rs");
