@@ -136,7 +136,7 @@ pub use consume::{
 };
 pub use decide::{
     Attempts, Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Decision, DecisionModel, Execute,
-    Executed, ModelQuery, ModelState, Parts, Projection, RecordedCommand,
+    Executed, ModelQuery, ModelState, Parts, Projection, RecordedCommand, ResumeModel,
 };
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};

@@ -31,7 +31,7 @@ pub use self::{
     execute::Execute,
     executed::{Attempts, CommandError, CommandOutcome, Executed},
     executor::CommandExecutor,
-    projection::{DecisionModel, Parts, Projection},
+    projection::{DecisionModel, Parts, Projection, ResumeModel},
     query::{ModelQuery, ModelState},
     record::{CommandRecord, RecordedCommand},
 };

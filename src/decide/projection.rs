@@ -3,6 +3,9 @@
 use super::{ModelQuery, boundary::Boundary};
 use crate::{Error, Event, Filter, Project, Result, SnapshotKey, SnapshotStore, store::EventStore};
 
+/// A model that resumes from its snapshot, by [`DecisionModel::resume_from`].
+pub type ResumeModel<'a, M> = Project<'a, M, Box<dyn FnMut(&mut M, &Event) -> Result<()> + Send + 'a>>;
+
 /// A state that is computed from the events of a filter, one after the other.
 ///
 /// It is a plain type of yours in its state before the first event: what it is about (an id) and what is computed (a
@@ -161,13 +164,14 @@ pub trait DecisionModel: Send {
         store: &'a dyn SnapshotStore,
         name: &str,
         version: u32,
-    ) -> Result<Project<'a, Self, impl FnMut(&mut Self, &Event) -> Result<()> + Send + use<'a, Self>>>
+    ) -> Result<ResumeModel<'a, Self>>
     where
-        Self: Sized,
+        Self: Sized + 'a,
     {
         let boundary = Boundary::of(&mut self)?;
         let key = boundary.snapshot_key(name, version);
-        Ok(Project::new(store, key, self, move |model: &mut Self, event: &Event| boundary.apply(model, event)))
+        let apply = move |model: &mut Self, event: &Event| boundary.apply(model, event);
+        Ok(Project::new(store, key, self, Box::new(apply)))
     }
 
     /// Returns the key of the snapshots that [`resume_from`](Self::resume_from) loads and saves, for example to delete
