@@ -57,9 +57,12 @@ impl Wait {
         progress
     }
 
-    /// Whether its checkpoint may have arrived: if another process runs it, only a look can tell.
+    /// Whether its checkpoint may have arrived: if another process runs it, only a look can tell. One that has not joined yet
+    /// may be refused, since the checkpoint is of another filter.
     fn may_be_over(&self, progress: &ReadModelProgress, head: u64) -> bool {
-        !self.is_over && (progress.state == ReadModelState::Waiting || Mark::position_or_zero(progress.handled) >= head)
+        let is_elsewhere = progress.state == ReadModelState::Waiting;
+        let may_be_there = is_elsewhere || Mark::position_or_zero(progress.handled) >= head;
+        !self.is_over && progress.has_joined && may_be_there
     }
 }
 

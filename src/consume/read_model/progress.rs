@@ -21,6 +21,9 @@ pub struct ReadModelProgress {
     pub state: ReadModelState,
     /// The last error. The read model may have recovered from it.
     pub error: Option<Error>,
+    /// Whether it was accepted as a member of its consumer: until then, the checkpoint may be that of another filter or
+    /// version.
+    pub(super) has_joined: bool,
 }
 
 /// What a read model is doing.
@@ -43,7 +46,7 @@ pub enum ReadModelState {
 impl ReadModelProgress {
     pub(super) fn new(name: String) -> Self {
         let state = ReadModelState::Waiting;
-        Self { name, handled: None, head_position: 0, applied: 0, skipped: 0, state, error: None }
+        Self { name, handled: None, head_position: 0, applied: 0, skipped: 0, state, error: None, has_joined: false }
     }
 
     /// Returns how much of the log it has applied, from 0 to 1: for a progress bar.

@@ -239,6 +239,7 @@ impl<M: ReadModel> Work<M> {
     /// Reports what it owns now: if nothing follows its checkpoint, no batch would report its progress.
     fn claimed(&self, claim: &Claim) {
         self.progress.send_modify(|progress| {
+            progress.has_joined = true;
             if !claim.is_owner {
                 progress.state = ReadModelState::Waiting;
                 return;
