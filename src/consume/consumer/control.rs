@@ -69,7 +69,8 @@ impl ConsumerControl {
     ///
     /// Running members notice when they next commit, or within a fifth of the takeover time; what they have handled but
     /// not committed by then is refused. The filter and the [version](super::ConsumerBuilder::version) of the consumer are
-    /// those of the member that joins next, so end the members of an old version before. The records of skipped events after the place are deleted. What the consumer
+    /// those of the member that joins next, so end the members of an old version before. The records of skipped events
+    /// after the place are deleted. What the consumer
     /// has written elsewhere is your responsibility.
     ///
     /// # Errors

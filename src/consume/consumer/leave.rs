@@ -7,7 +7,8 @@ use tokio::runtime::Handle;
 use super::Consumer;
 use crate::{Result, router::Deadline};
 
-/// The limit for releasing the partitions of a consumer that was dropped or has ended. Others take them over in any case, a little later.
+/// The limit for releasing the partitions of a consumer that was dropped or has ended. Others take them over in any case,
+/// a little later.
 const LEAVE: Duration = Duration::from_secs(1);
 
 impl Consumer {

@@ -88,3 +88,28 @@ async fn two_that_accept_changes_do_not_shut_each_other_out_for_ever() {
     assert_eq!(handle(&mut second).await, [2]);
     assert_eq!(failure(&mut first).await.kind(), ErrorKind::Configuration);
 }
+
+/// One that is refused afterwards would otherwise still count as a member, and keep its share of the partitions from others.
+#[tokio::test]
+async fn a_reset_lets_go_of_all_members() {
+    let (_database, router, store) = store().await;
+    append_of(&store, ["A"]).await;
+    let mut old = of_types(&store, &["A"]).build().unwrap();
+    assert_eq!(handle(&mut old).await, [1]);
+    store.consumer_control("c").reset(Start::Beginning).await.unwrap();
+    assert_eq!(number(&router, "SELECT count(*) FROM mainstem.events_members").await, 0);
+    let mut new = of_types(&store, &["A", "B"]).build().unwrap();
+    assert_eq!(handle(&mut new).await, [1]);
+    assert_eq!(failure(&mut old).await.kind(), ErrorKind::Configuration);
+}
+
+/// As with code that is deployed before its migration.
+#[tokio::test]
+async fn a_missing_column_asks_for_the_migrations() {
+    let (_database, router, store) = store().await;
+    append_of(&store, ["A"]).await;
+    let client = router.client().await.unwrap();
+    client.batch_execute("ALTER TABLE mainstem.events_members DROP COLUMN lease").await.unwrap();
+    let error = failure(&mut of_types(&store, &["A"]).build().unwrap()).await;
+    assert_eq!(error.kind(), ErrorKind::Schema, "{}", error.report());
+}

@@ -1,5 +1,7 @@
 //! A read model whose filter or version has changed.
 
+use std::time::Duration;
+
 use mainstem::{ConsumerTransaction, ErrorKind, Event, Filter, ReadModel, ReadModelState, ReadModels, Result, Start};
 
 use super::{Counter, HANG, append, rows};
@@ -70,4 +72,25 @@ async fn a_read_model_with_another_filter_or_version_fails_until_somebody_has_de
     append(&store, &["B"]).await;
     run(&store, later).await.unwrap();
     assert_eq!(rows(&router, "shelf").await, [1, 2, 3]);
+}
+
+/// The checkpoint is at the head of the log, but for another filter: it says nothing about this one.
+#[tokio::test]
+async fn nobody_waits_for_a_read_model_by_the_checkpoint_of_another_filter() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A", "B"]).await;
+    let counter = Counter::new("shelf");
+    run(&store, counter.clone()).await.unwrap();
+
+    // While this is locked, nobody joins.
+    let locks = router.transaction().await.unwrap();
+    locks.query("SELECT FROM mainstem.events_consumers FOR UPDATE", &[]).await.unwrap();
+    let later = Later { counter, version: 1, accepts_change: false };
+    let read_models = ReadModels::builder(&store).with(later).unwrap().start().unwrap();
+    let early = Duration::from_millis(500);
+    let error = read_models.wait_until_caught_up(early, |_| ()).await.expect_err("it has not joined");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    locks.rollback().await.unwrap();
+    let error = read_models.wait_until_caught_up(HANG, |_| ()).await.expect_err("it is refused");
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
 }
