@@ -1,6 +1,9 @@
 //! Limits of calls that read several times, and answers that prove nothing.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use mainstem::{
     AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Router, Start, Subscribe,
@@ -20,8 +23,9 @@ use crate::{
 async fn however_many_consumers_a_busy_process_has_few_connections_say_that_they_live() {
     let (database, router, store) = store().await;
     append(&store, 1).await;
-    let builder = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
-    let tight = builder.connect().await.unwrap();
+    // A name of its own: probes of others may log in again meanwhile.
+    let builder = Router::builder().primary(format!("{}?application_name=busy", database.primary_url()));
+    let tight = builder.max_connections(1).probe_interval(None).connect().await.unwrap();
     let busy = PostgresEventStore::new(&tight);
     let mut consumers = Vec::new();
     for n in 0..50 {
@@ -31,21 +35,18 @@ async fn however_many_consumers_a_busy_process_has_few_connections_say_that_they
         consumers.push(consumer);
     }
     let kept = tight.client().await.unwrap();
-    let observer = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
-    let observer = observer.connect().await.unwrap();
-    let client = observer.client().await.unwrap();
-    let logged_in = async || -> BTreeSet<i32> {
-        let sql =
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'";
-        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    let client = router.client().await.unwrap();
+    let logged_in = async || -> BTreeMap<i32, String> {
+        let sql = "SELECT pid, concat_ws(' ', state, wait_event, query_start, left(query, 100)) \
+                   FROM pg_stat_activity WHERE application_name = 'busy' AND backend_type = 'client backend'";
+        client.query(sql, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
     };
     let before = logged_in().await;
     let mut new = BTreeSet::new();
     // More than two leases.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
-        let now = logged_in().await;
-        new.extend(now.difference(&before).copied());
+        new.extend(logged_in().await.into_keys().filter(|pid| !before.contains_key(pid)));
         sleep(Duration::from_millis(1)).await;
     }
     // A machine without a moment to spare may lose one. With a login for each sign of life there were hundreds.
@@ -54,7 +55,15 @@ async fn however_many_consumers_a_busy_process_has_few_connections_say_that_they
     assert_eq!(number(&router, alive).await, 50);
     // They are closed once nobody needs them.
     drop((kept, consumers));
-    timeout(HANG, async { while !logged_in().await.is_disjoint(&new) {} }).await.expect("they are closed");
+    let begun = Instant::now();
+    loop {
+        let left: BTreeMap<_, _> = logged_in().await.into_iter().filter(|(pid, _)| new.contains(pid)).collect();
+        if left.is_empty() {
+            break;
+        }
+        assert!(begun.elapsed() < HANG, "they are still there: {left:#?}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// If the connection of the call before is not free again, the limit ends while another one is opened.
