@@ -2,6 +2,7 @@
 
 mod context;
 mod id;
+mod labels;
 mod mark;
 mod new;
 mod payload;
@@ -14,6 +15,7 @@ pub(crate) mod time;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::labels::{Labels, LabelsBuilder};
 pub(crate) use self::text::{check_stream, check_tag, check_type};
 pub use self::{
     context::EventContext, id::EventId, mark::Mark, new::NewEvent, payload::Payload, place::StreamPlace,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::SystemTime};
 use serde::Serialize;
 
 use super::{
-    Event, EventId, Payload, check_tag, check_type,
+    Event, EventId, LabelsBuilder, Payload, check_tag, check_type,
     context::{NewMetadata, same_apart_from_ids},
     time::{MAX_MICROS, MIN_MICROS, floor_micros, from_micros},
 };
@@ -210,8 +210,8 @@ impl NewEvent {
     #[must_use]
     pub fn is_recorded_as(&self, recorded: &Event) -> bool {
         self.id == recorded.id
-            && self.event_type == recorded.event_type
-            && self.tags.iter().eq(&recorded.tags)
+            && *self.event_type == *recorded.event_type()
+            && self.tags().eq(recorded.tags())
             && self.payload == recorded.payload
             && same_apart_from_ids(self.metadata(), &recorded.metadata)
             && self.occurred_at.unwrap_or(recorded.recorded_at) == recorded.occurred_at
@@ -221,15 +221,17 @@ impl NewEvent {
     /// read back.
     ///
     /// The store does this when it appends, and then puts the event [into its stream](Event::in_stream), if it has one.
-    /// It is public for tests of code that decides on events.
+    /// It is public for tests of code that decides on events. Of an event that no store would take, a NUL character in the
+    /// type or a tag becomes `U+FFFD`.
     #[must_use]
     pub fn into_recorded(self, position: u64, recorded_at: SystemTime) -> Event {
         let recorded_at = microseconds(recorded_at);
+        let mut labels = LabelsBuilder::new(&self.event_type, self.tags().map(|tag| tag.len() + 1).sum());
+        self.tags().for_each(|tag| labels.push(tag));
         Event {
             position,
             id: self.id,
-            event_type: self.event_type,
-            tags: self.tags.into_iter().collect(),
+            labels: labels.finish(),
             payload: self.payload.into_recorded(),
             metadata: self.metadata.into_whole().as_jsonb(),
             occurred_at: self.occurred_at.unwrap_or(recorded_at),

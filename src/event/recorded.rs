@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::{EventId, Mark, Payload, StreamPlace};
+use super::{EventId, Labels, Mark, Payload, StreamPlace};
 use crate::{Json, Result};
 
 /// An event of the log.
@@ -27,9 +27,7 @@ use crate::{Json, Result};
 pub struct Event {
     pub(crate) position: u64,
     pub(crate) id: EventId,
-    pub(crate) event_type: Box<str>,
-    /// In order, each once.
-    pub(crate) tags: Box<[Box<str>]>,
+    pub(crate) labels: Labels,
     pub(crate) payload: Payload,
     pub(crate) metadata: Json,
     /// In whole microseconds.
@@ -62,19 +60,19 @@ impl Event {
     /// Returns the type.
     #[must_use]
     pub fn event_type(&self) -> &str {
-        &self.event_type
+        self.labels.event_type()
     }
 
     /// Returns the tags, in order, each once.
     #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.tags.iter().map(|tag| &**tag)
+        self.labels.tags()
     }
 
     /// Whether the event has this tag.
     #[must_use]
     pub fn has_tag(&self, tag: &str) -> bool {
-        self.tags.binary_search_by(|candidate| (**candidate).cmp(tag)).is_ok()
+        self.labels.has_tag(tag)
     }
 
     /// Returns the payload.
@@ -108,9 +106,8 @@ impl Event {
     /// metadata and stream. Batches are [bounded](crate::SubscriptionBuilder::batch_bytes) by it.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        let tags: usize = self.tags.iter().map(|tag| tag.len()).sum();
         let stream = self.stream.as_ref().map_or(0, |stream| stream.id().len());
-        self.event_type.len() + tags + self.payload.len() + self.metadata.as_str().len() + stream
+        self.labels.byte_len() + self.payload.len() + self.metadata.as_str().len() + stream
     }
 
     /// Deserialises the payload into your own type, which may borrow from it.
@@ -121,7 +118,7 @@ impl Event {
     /// [bytes](Payload::Bytes), or does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.payload.decode().map_err(|error| {
-            let event_type = crate::json::quoted(&self.event_type);
+            let event_type = crate::json::quoted(self.event_type());
             error.within(&format!("payload of the event of type {event_type} at position {}", self.position))
         })
     }

@@ -43,7 +43,7 @@ impl Event {
         version.ok_or_else(|| {
             Error::invalid_data(format!(
                 "the event of type {} at position {} has a {VERSION} in its metadata that is no number from 1 on",
-                crate::json::quoted(&self.event_type),
+                crate::json::quoted(self.event_type()),
                 self.position
             ))
         })

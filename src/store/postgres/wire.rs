@@ -9,11 +9,11 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
-use super::array::Array;
+use super::array::Texts;
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{
-        Event, EventId, Mark, Payload, StreamPlace,
+        Event, EventId, LabelsBuilder, Mark, Payload, StreamPlace,
         time::{floor_micros, from_micros},
     },
     json::Json,
@@ -29,6 +29,8 @@ pub(super) enum Unreadable {
     Column(#[source] Failure),
     #[error("an array says that it has {0} elements, and there is not room for them in its bytes")]
     Array(i32),
+    #[error("the elements of an array do not end where it ends")]
+    Elements,
     #[error("an array of {0} dimensions, where it should have one")]
     Dimensions(i32),
     #[error("{0} is there and what belongs to it is not, or the other way round")]
@@ -211,18 +213,14 @@ pub(super) fn line(row: &impl Columns) -> Result<Line, Unreadable> {
         }
         return Ok(Line::Head(mark));
     };
-    let mut tags = row.get::<Array<&str>>(3)?.0;
-    // Sorted, as the library always writes them; lookups in an event rely on it.
-    if !tags.is_sorted_by(|tag, next| tag < next) {
-        tags.sort_unstable();
-        tags.dedup();
-    }
+    let tags = row.get::<Texts<'_>>(3)?;
+    let mut labels = LabelsBuilder::new(event_type, tags.byte_len());
+    tags.each(|tag| labels.push(tag))?;
     let json = |column| row.get::<JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
     Ok(Line::Event(Event {
         position: mark.position(),
         id: mark.id(),
-        event_type: event_type.into(),
-        tags: tags.into_iter().map(Into::into).collect(),
+        labels: labels.finish(),
         payload: match row.get::<Option<&str>>(8)? {
             None if row.is_null(9)? => Payload::Json(json(4)?),
             Some(content_type) if row.is_null(4)? => Payload::bytes(content_type, row.get::<&[u8]>(9)?),
