@@ -69,11 +69,15 @@ async fn a_replica_that_was_restarted_between_two_probes_is_not_known_to_be_fres
     let bounded = || router.client_at(Consistency::Bounded(Duration::from_secs(15)));
     until(&router, |router| router.status().nodes[1].staleness.is_some()).await;
     assert_eq!(bounded().await.unwrap().role(), Role::Replica);
+    let killed = Instant::now();
     cluster.replica(0).kill().await.unwrap();
     cluster.replica(0).start().await.unwrap();
     sleep(300 * MS).await;
-    // Whoever finds the closed connection knows no more than that.
-    assert_eq!(bounded().await.unwrap().role(), Role::Primary);
+    // Whoever finds the closed connection knows no more than that. (On a machine that takes very long for this, it may have been
+    // probed again.)
+    let role = bounded().await.unwrap().role();
+    let known = router.status().nodes[1].staleness;
+    assert!(role == Role::Primary || known.is_some_and(|age| age < killed.elapsed()), "{role:?}, {known:?}");
 }
 
 #[cfg(feature = "bb8")]
