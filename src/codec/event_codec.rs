@@ -92,14 +92,22 @@ impl<E> EventCodec<E> {
         Self { renamed, upcasters, unknown: UnknownEvents::Error, skipped, events: PhantomData }
     }
 
-    /// Reads events of a type that has since been renamed as events of the new name.
+    /// Reads events of a type that has since been renamed as events of the new name, also if that has been renamed in its
+    /// turn, in whatever order they are given here.
+    ///
+    /// A variant has no other names: for `#[serde(alias)]` there are no versions.
     #[must_use]
     pub fn rename(mut self, old: impl Into<Box<str>>, new: impl Into<Box<str>>) -> Self {
         self.renamed.insert(old.into(), new.into());
+        for (name, versions) in std::mem::take(&mut self.upcasters) {
+            let today = self.name_of_today(&name).into();
+            self.upcasters.entry(today).or_default().extend(versions);
+        }
         self
     }
 
-    /// Adds an upcaster, which turns payloads of a type, by its current name, from one version into the next.
+    /// Adds an upcaster, which turns payloads of a type, by its current name or an earlier one, from one version into the
+    /// next. Versions begin at 1.
     ///
     /// There is one for each version but the newest: an event of version 1 goes through all of them. A second one for
     /// the same version replaces the first.
@@ -111,7 +119,9 @@ impl<E> EventCodec<E> {
         upcaster: impl Fn(I) -> Result<O> + Send + Sync + 'static,
     ) -> Self {
         let upcaster: Upcaster = Box::new(move |json| Json::from_serialize(&upcaster(json.decode()?)?));
-        self.upcasters.entry(event_type.into()).or_default().insert(from, upcaster);
+        let event_type = event_type.into();
+        let today = self.name_of_today(&event_type).into();
+        self.upcasters.entry(today).or_default().insert(from, upcaster);
         self
     }
 
@@ -164,7 +174,13 @@ impl<E> EventCodec<E> {
     }
 
     fn name_of_today<'a>(&'a self, event_type: &'a str) -> &'a str {
-        self.renamed.get(event_type).map_or(event_type, |new| new)
+        let mut name = event_type;
+        // No further than there are names: they may be renamed in a circle.
+        for _ in 0..self.renamed.len() {
+            let Some(new) = self.renamed.get(name) else { break };
+            name = new;
+        }
+        name
     }
 }
 

@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{self, DeserializeSeed, IntoDeserializer, Visitor, value::StrDeserializer},
     forward_to_deserialize_any,
+    ser::{self, Impossible},
 };
 use serde_json::value::RawValue;
 
@@ -26,6 +27,7 @@ pub(super) fn decode<'de, E: Deserialize<'de>>(event_type: &'de str, payload: &'
 
 /// Returns the name of the variant, and its content as JSON.
 pub(super) fn encode<E: Serialize>(event: &E) -> Result<(String, String), Undecodable> {
+    event.serialize(Variant)?;
     let text = serde_json::to_string(event).map_err(Undecodable::Payload)?;
     // A variant without content is its name.
     if let Ok(event_type) = serde_json::from_str::<String>(&text) {
@@ -131,3 +133,119 @@ impl fmt::Display for Undecodable {
 }
 
 impl std::error::Error for Undecodable {}
+
+impl ser::Error for Undecodable {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Other(message.to_string())
+    }
+}
+
+/// Accepts variants only, whatever is in them: other values may look like one, such as a struct with one member.
+struct Variant;
+
+fn no_enum<T>() -> Result<T, Undecodable> {
+    Err(Undecodable::Other(NO_ENUM.to_owned()))
+}
+
+macro_rules! no_variants {
+    ($($method:ident($($ty:ty),*) -> $ok:ty;)*) => {
+        $(fn $method(self, $(_: $ty),*) -> Result<$ok, Undecodable> {
+            no_enum()
+        })*
+    };
+}
+
+impl Serializer for Variant {
+    type Ok = ();
+    type Error = Undecodable;
+    type SerializeSeq = Impossible<(), Undecodable>;
+    type SerializeTuple = Impossible<(), Undecodable>;
+    type SerializeTupleStruct = Impossible<(), Undecodable>;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Impossible<(), Undecodable>;
+    type SerializeStruct = Impossible<(), Undecodable>;
+    type SerializeStructVariant = Self;
+
+    no_variants! {
+        serialize_bool(bool) -> ();
+        serialize_i8(i8) -> ();
+        serialize_i16(i16) -> ();
+        serialize_i32(i32) -> ();
+        serialize_i64(i64) -> ();
+        serialize_i128(i128) -> ();
+        serialize_u8(u8) -> ();
+        serialize_u16(u16) -> ();
+        serialize_u32(u32) -> ();
+        serialize_u64(u64) -> ();
+        serialize_u128(u128) -> ();
+        serialize_f32(f32) -> ();
+        serialize_f64(f64) -> ();
+        serialize_char(char) -> ();
+        serialize_str(&str) -> ();
+        serialize_bytes(&[u8]) -> ();
+        serialize_none() -> ();
+        serialize_unit() -> ();
+        serialize_unit_struct(&'static str) -> ();
+        serialize_seq(Option<usize>) -> Self::SerializeSeq;
+        serialize_tuple(usize) -> Self::SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct;
+        serialize_map(Option<usize>) -> Self::SerializeMap;
+        serialize_struct(&'static str, usize) -> Self::SerializeStruct;
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<(), Undecodable> {
+        no_enum()
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Undecodable> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Undecodable> {
+        Ok(())
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Undecodable> {
+        Ok(())
+    }
+
+    fn serialize_tuple_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Undecodable> {
+        Ok(self)
+    }
+
+    fn serialize_struct_variant(self, _: &'static str, _: u32, _: &'static str, _: usize) -> Result<Self, Undecodable> {
+        Ok(self)
+    }
+}
+
+impl ser::SerializeTupleVariant for Variant {
+    type Ok = ();
+    type Error = Undecodable;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), Undecodable> {
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Undecodable> {
+        Ok(())
+    }
+}
+
+impl ser::SerializeStructVariant for Variant {
+    type Ok = ();
+    type Error = Undecodable;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, _: &'static str, _: &T) -> Result<(), Undecodable> {
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Undecodable> {
+        Ok(())
+    }
+}

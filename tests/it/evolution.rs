@@ -182,6 +182,79 @@ fn types_that_are_not_externally_tagged_enums_are_refused() {
     }
 }
 
+/// What would be written is there for good, under a type that nobody reads.
+#[test]
+fn what_only_looks_like_a_variant_is_not_encoded() {
+    #[derive(Serialize)]
+    struct Seat {
+        seat: u8,
+    }
+    #[derive(Serialize)]
+    #[serde(tag = "type")]
+    enum Internal {
+        Closed,
+    }
+    #[derive(Serialize)]
+    #[serde(tag = "type", content = "of")]
+    enum Adjacent {
+        Closed,
+    }
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Name(String),
+    }
+    let map = std::collections::BTreeMap::from([("ada", 1)]);
+    let told = [
+        EventCodec::new().encode(&Seat { seat: 7 }).unwrap_err(),
+        EventCodec::new().encode(&Internal::Closed).unwrap_err(),
+        EventCodec::new().encode(&Adjacent::Closed).unwrap_err(),
+        EventCodec::new().encode(&Untagged::Name("ada".into())).unwrap_err(),
+        EventCodec::new().encode(&map).unwrap_err(),
+        EventCodec::new().encode(&"ada").unwrap_err(),
+        EventCodec::new().encode(&Some(CourseEvent::Closed)).unwrap_err(),
+    ];
+    for error in told {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", error.report());
+        assert!(error.report().contains("externally tagged"), "{}", error.report());
+    }
+    // What is a variant behind a pointer or a new type is one.
+    #[derive(Serialize)]
+    struct New(Box<CourseEvent>);
+    let event = EventCodec::new().encode(&New(Box::new(CourseEvent::Closed))).unwrap();
+    assert_eq!(event.event_type(), "Closed");
+}
+
+#[test]
+fn a_type_that_was_renamed_again_is_read_under_its_last_name() {
+    let upcaster = |old: serde_json::Value| Ok(json!({"title": old["name"], "capacity": 3}));
+    let codecs = [
+        EventCodec::<CourseEvent>::new()
+            .rename("CourseMade", "CourseCreated")
+            .rename("CourseCreated", "CourseDefined")
+            .upcast("CourseDefined", 1, upcaster),
+        EventCodec::new()
+            .upcast("CourseMade", 1, upcaster)
+            .rename("CourseCreated", "CourseDefined")
+            .rename("CourseMade", "CourseCreated"),
+        EventCodec::new()
+            .rename("CourseCreated", "CourseDefined")
+            .upcast("CourseCreated", 1, upcaster)
+            .rename("CourseMade", "CourseCreated"),
+    ];
+    let logic = CourseEvent::CourseDefined { title: "Logic".into(), capacity: 3 };
+    for (number, codec) in codecs.iter().enumerate() {
+        assert_eq!(codec.version("CourseDefined"), 2, "{number}");
+        for name in ["CourseMade", "CourseCreated", "CourseDefined"] {
+            let old = recorded(event(name, json!({"name": "Logic"})));
+            assert_eq!(codec.decode(&old).unwrap(), Some(logic.clone()), "{number} {name}");
+        }
+        assert_eq!(codec.encode(&logic).unwrap().event_type(), "CourseDefined");
+    }
+    let circle = EventCodec::<CourseEvent>::new().rename("Closed", "Opened").rename("Opened", "Closed");
+    assert_eq!(circle.decode(&recorded(event("Closed", json!({})))).unwrap(), Some(CourseEvent::Closed));
+}
+
 #[test]
 fn the_version_is_a_member_of_the_metadata_beside_all_others() {
     let versioned = event("A", json!({})).with_schema_version(2).with_metadata(&json!({"user": "ada"})).unwrap();
