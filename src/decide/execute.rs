@@ -164,6 +164,12 @@ impl<C: Command> Execute<'_, C> {
                     level = Consistency::Strong;
                     continue;
                 }
+                // A replica's past is no reason to fail either.
+                Err(_) if level != Consistency::Strong => {
+                    retry.attempts.confirmations += 1;
+                    level = Consistency::Strong;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let (condition, node, token) = (read.unchanged(), read.node().to_owned(), read.token().clone());
@@ -178,16 +184,25 @@ impl<C: Command> Execute<'_, C> {
                 continue;
             }
             retry.attempts.decisions += 1;
-            let decision = self.command.decide(&model)?;
+            let decided = self.command.decide(&model);
             drop(model);
-            let events = self.events(&decision)?;
+            let decided = decided.and_then(|decision| Ok((self.events(&decision)?, decision)));
+            let (events, decision) = match decided {
+                Ok(decided) => decided,
+                Err(_) if level != Consistency::Strong => {
+                    retry.attempts.confirmations += 1;
+                    level = Consistency::Strong;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if events.is_empty() {
                 // No append will check it, and a replica's past is no reason to refuse anything.
                 if level == Consistency::Strong {
                     return Ok(Settled::of(decision, None));
                 }
                 retry.attempts.confirmations += 1;
-            } else if let Some(appended) = self.append(&events, &condition, retry).await? {
+            } else if let Some(appended) = self.append(&events, &condition, &level, retry).await? {
                 return Ok(Settled::of(decision, Some(appended)));
             }
             level = Consistency::Strong;
@@ -219,6 +234,7 @@ impl<C: Command> Execute<'_, C> {
         &self,
         events: &[NewEvent],
         condition: &AppendCondition,
+        level: &Consistency,
         retry: &mut RetryState,
     ) -> Result<Option<Appended>> {
         let mut is_unknown = false;
@@ -237,6 +253,11 @@ impl<C: Command> Execute<'_, C> {
                 ErrorKind::Conflict | ErrorKind::LogDiverged => {
                     retry.attempts.conflicts += 1;
                     retry.wait(error).await?;
+                    return Ok(None);
+                }
+                // Events that were made of a replica's past.
+                ErrorKind::InvalidInput if *level != Consistency::Strong && !is_unknown => {
+                    retry.attempts.confirmations += 1;
                     return Ok(None);
                 }
                 ErrorKind::InvalidInput => return Err(error),

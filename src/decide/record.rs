@@ -75,7 +75,9 @@ impl CommandRecord {
         Self { id: id.into(), command_type: command_type.into(), data: None }
     }
 
-    /// Also keeps the command's data. A repeat with other data is rejected.
+    /// Also keeps the command's data. A repeat with other data is rejected: so the same command must be the same JSON in
+    /// every instance and every version. (A `HashSet` is an array in any order; a new optional field needs
+    /// `skip_serializing_if`.)
     ///
     /// # Errors
     ///

@@ -1,14 +1,14 @@
 //! First reads from a replica: safe, and off the primary.
 
 use mainstem::{
-    Appended, CommandExecutor, CommandOutcome, CommandRecord, Consistency, EventStore, Filter, MemoryEventStore,
-    PostgresEventStore, Result, Role, Router,
+    Appended, Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Consistency, Decision, Error,
+    EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, Result, Role, Router,
     backend::{Answer, AppendRequest, BoxFuture, QueryRequest},
     testing::LocalCluster,
 };
 
 use super::{
-    domain::{EnrolmentError, append, defined, enrol, enrolled, log},
+    domain::{Course, EnrolmentError, append, course, defined, enrol, enrolled, log},
     spy::{Call, Spy},
 };
 use crate::support::started;
@@ -113,4 +113,50 @@ async fn a_record_that_only_a_replica_shows_does_not_count() {
         assert_eq!((executed.is_repeated, executed.attempts.confirmations), (round > 0, 1));
         assert_eq!(self::log(&log.primary).await.len(), 3);
     }
+}
+
+/// Fails where a rule is not met, and not by a refusal.
+struct Define {
+    fails_at: fn(&Course) -> Result<()>,
+    event: NewEvent,
+}
+
+impl Command for Define {
+    type Model = Course;
+    type Refusal = ();
+
+    fn model(&self) -> Self::Model {
+        course(1)
+    }
+
+    fn decide(&self, model: &Self::Model) -> Result<Decision<()>> {
+        (self.fails_at)(model)?;
+        // What would be made of a replica's past: the id of an event that the primary has already.
+        Ok(Decision::append([if model.capacity == 0 { self.event.clone() } else { enrolled(1, 7) }]))
+    }
+}
+
+/// A replica does not show yet what the command needs.
+#[tokio::test]
+async fn an_error_that_rests_on_a_replicas_past_is_not_final() {
+    let log = Branched::default();
+    let first = defined(1, 2);
+    append(&log.primary, [first.clone()]).await;
+    let other = enrolled(1, 5).with_id(first.id());
+    let none = |_: &Course| Ok(());
+    let missing = |course: &Course| match course.capacity {
+        0 => Err(Error::application("no such course")),
+        _ => Ok(()),
+    };
+    let executor = CommandExecutor::new(log.clone()).first_read(Consistency::Eventual);
+    for (fails_at, events) in [(missing as fn(&_) -> _, 2), (none, 3)] {
+        let executed = executor.execute(&Define { fails_at, event: other.clone() }).await.unwrap();
+        assert_eq!((executed.attempts.confirmations, executed.attempts.decisions), (1, 2));
+        assert_eq!(self::log(&log.primary).await.len(), events);
+    }
+    // On the primary's present it is.
+    let always = |_: &Course| Err(Error::application("never"));
+    let error = executor.execute(&Define { fails_at: always, event: other }).await.unwrap_err();
+    assert_eq!((error.attempts().confirmations, error.attempts().decisions), (1, 2));
+    assert!(matches!(error, CommandError::GaveUp { .. }), "{error:?}");
 }
