@@ -13,6 +13,7 @@ use mainstem::{
     testing::LocalCluster,
     with_eventual_consistency,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::support::{cluster, event, sessions, started, store};
@@ -82,6 +83,30 @@ async fn a_snapshot_of_events_that_are_lost_is_told_and_replaced_and_never_hande
     // What is valid takes its place, also at a lower position, and is then as good as any.
     assert_eq!(save(&store, first, "valid").await, Saved::Stored);
     assert_eq!(state(&store).await.unwrap(), "valid");
+}
+
+/// Otherwise each call would read everything, and save the same again.
+#[tokio::test]
+async fn a_state_that_does_not_decode_from_its_own_json_is_not_saved() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Lowest {
+        price: f64,
+    }
+    let (_database, _router, store) = store().await;
+    append(&store, "A").await;
+    for _ in 0..2 {
+        let lowest = store.project(&key(), Lowest { price: f64::INFINITY }, |_, _| Ok(())).save_every(1).await.unwrap();
+        assert!(lowest.state().price.is_infinite());
+        let SaveOutcome::Failed(error) = lowest.saved() else { panic!("{:?}", lowest.saved()) };
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{}", error.report());
+        assert!(matches!(lowest.loaded(), LoadOutcome::NotFound), "{:?}", lowest.loaded());
+    }
+    // Every other number comes back as it was.
+    let price = 449.491_064_788_738_13;
+    let lowest = |price| store.project(&key(), Lowest { price }, |_, _| Ok(())).save_every(1);
+    assert!(matches!(lowest(price).await.unwrap().saved(), SaveOutcome::Saved(_)));
+    let loaded = lowest(0.0).await.unwrap();
+    assert_eq!(loaded.state().price.to_bits(), price.to_bits());
 }
 
 #[tokio::test]

@@ -128,7 +128,8 @@ impl<'a, S, F> Project<'a, S, F> {
     /// disk, and perhaps for a standby: with one commit in a hundred events, most calls are as fast as without saving.
     /// A large state, or few reads, call for a higher number; events that are slow to apply, for a lower one.
     ///
-    /// An unusable snapshot is replaced at once, whatever the number.
+    /// An unusable snapshot is replaced at once, whatever the number. A state that does not decode from its own JSON, such
+    /// as one with an infinite `f64`, is not saved at all.
     pub fn save_every(mut self, events: u64) -> Self {
         self.save_every = Some(events);
         self
@@ -195,8 +196,12 @@ where
         let unusable = matches!(loaded, LoadOutcome::Unusable(_));
         let saved = match (head, save_every) {
             (Some(head), Some(every)) if unusable || applied >= every.max(1) => {
-                // Serialised before the wait, so the state need not be `Sync`.
-                let json = Json::from_serialize(&state);
+                // Serialised before the wait, so the state need not be `Sync`. Nobody could use one that does not decode:
+                // each call would read everything, and save the same again.
+                let json = Json::from_serialize(&state).and_then(|json| match json.decode::<S>() {
+                    Ok(_) => Ok(json),
+                    Err(error) => Err(error.within("what it is serialised as")),
+                });
                 call.save(head, json, save_timeout).await
             }
             _ => SaveOutcome::NotDue,
