@@ -30,7 +30,15 @@ pub(super) fn make_unkept(response: &mut HeaderMap) {
 pub(super) fn remove_targeted(response: &mut HeaderMap) {
     let is_targeted = |name: &&HeaderName| {
         let name = name.as_str();
-        matches!(name, "cdn-cache-control" | "surrogate-control") || name.ends_with("-cdn-cache-control")
+        // Of the CDNs, of nginx, Akamai and LiteSpeed.
+        matches!(
+            name,
+            "cdn-cache-control"
+                | "surrogate-control"
+                | "x-accel-expires"
+                | "edge-control"
+                | "x-litespeed-cache-control"
+        ) || name.ends_with("-cdn-cache-control")
     };
     let targeted: Vec<HeaderName> = response.keys().filter(is_targeted).cloned().collect();
     for name in targeted {

@@ -6,6 +6,7 @@ use http::{
     HeaderMap, HeaderValue,
     header::{COOKIE, SET_COOKIE},
 };
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -137,7 +138,7 @@ impl TokenCookie {
         Ok(self)
     }
 
-    /// Sets how long a browser keeps the cookie, to the second. Defaults to an hour.
+    /// Sets how long a browser keeps the cookie, rounded up to a second. Defaults to an hour.
     ///
     /// The cookie is useful for as long as a replica may lag. Too short, and users who return while replicas lag for
     /// longer read old data; too long, and users who return after a failover may be told about a loss of data they no
@@ -209,17 +210,20 @@ impl TokenCookie {
         if answer.token.is_empty() {
             return (None, Vec::new());
         }
-        if answer.is_read && !self.is_crowded(taken) {
+        // A read may have shown that what a cookie asks for is no longer needed, such as a place that nobody knows. As long
+        // as the client sends it, each read would have to go to the primary.
+        let covers = answer.token.merge(&taken.token) == *answer.token;
+        if answer.is_read && covers && !self.is_crowded(taken) {
             let is_set = answer.is_news && self.set(response, &self.name, answer.token);
             return (is_set.then(|| self.name.clone()), Vec::new());
         }
         if !answer.is_news && !answer.is_read {
             return (None, Vec::new());
         }
-        let name = self.name_of_a_write();
+        let name = if answer.is_read { self.name_in_place_of(taken) } else { self.name_of_a_write() };
         let Some(others) = self.set_for_others(response, &name, answer) else { return (None, Vec::new()) };
         let brought = taken.cookies.iter().filter(|gone| **gone != self.name && !others.contains(gone));
-        let gone = brought.cloned().chain(others.iter().cloned()).collect();
+        let gone = brought.chain(&others).filter(|gone| **gone != name).cloned().collect();
         (Some(name), gone)
     }
 
@@ -276,9 +280,20 @@ impl TokenCookie {
         format!("{}.{:08x}", self.name, u32::from_be_bytes([a, b, c, d]))
     }
 
+    /// The name of a cookie in place of these: the same for all reads that bring them at the same time, on whichever
+    /// instance. Each of them contains all that was brought, so they may overwrite each other.
+    fn name_in_place_of(&self, taken: &Taken) -> String {
+        let mut names: Vec<&str> = taken.cookies.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        let digest = Sha256::digest(names.join(";"));
+        let [a, b, c, d] = *digest.first_chunk().unwrap_or(&[0; 4]);
+        format!("{}.{:08x}", self.name, u32::from_be_bytes([a, b, c, d]))
+    }
+
     /// Sets a cookie; returns whether that was possible.
     fn set(&self, response: &mut HeaderMap, name: &str, token: &Token) -> bool {
-        let attributes = self.attributes(self.max_age.as_secs());
+        // Rounded up: 0 would delete it.
+        let attributes = self.attributes(self.max_age.as_secs() + u64::from(self.max_age.subsec_nanos() > 0));
         // The name, the `=` after it, and what follows the value.
         let room = Seal::MOST_BYTES - name.len() - 1 - attributes.len();
         let Some(text) = self.seal.close(token, room) else { return false };

@@ -16,11 +16,12 @@ pub(super) struct TokenIsLost;
 /// | 409 | `Conflict`, `OwnershipLost` | reads again, and decides again |
 /// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is lost, or that cannot be determined |
 /// | 500 | `Application`, `Configuration`, `Database`, `InvalidData`, `ReadOnly`, `Schema` | nothing: this needs human action |
-/// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable`, and a `Database` that [`is_retryable`](Error::is_retryable) | tries again: nothing was written |
+/// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable`, and a `Database` that [`is_retryable`](Error::is_retryable) | tries again: that call has written nothing |
 /// | 504 | `OutcomeUnknown` | repeats the same write with the same ids |
 ///
-/// 503 means that nothing was written, 504 that something may have been: a proxy may be allowed to repeat the former,
-/// but never the latter, unless your handler takes the ids of its events from the request.
+/// 503 means that the call which failed has written nothing, 504 that it may have written: a proxy may be allowed to
+/// repeat the former, but never the latter, unless your handler takes the ids of its events from the request. A handler
+/// that has written *before* that call must not answer 503 either, or its write is repeated.
 ///
 /// ```
 /// use mainstem::{Error, ErrorKind, http::status};

@@ -58,8 +58,9 @@ impl TokenLayer {
         Self { settings: Arc::new(settings) }
     }
 
-    /// Answers a request with an invalid token with 400, an empty body, and no token. The response deletes up to 16 of
-    /// its cookies, invalid ones first, so that the client's next request is served.
+    /// Answers a request with an invalid token with 400, an empty body, and an empty token in the header, if that is where
+    /// it came from. The response deletes up to 16 of its cookies, invalid ones first, so that the client's next request
+    /// is served. No cache keeps it.
     ///
     /// Off by default: a user is not at fault if a key was changed too early, or if another host of the domain has set
     /// a cookie that this one cannot delete ([`TokenCookie`](super::TokenCookie#its-name)). If it is on, a client's
@@ -106,6 +107,7 @@ where
             if *refuses_invalid {
                 let mut cleared = HeaderMap::new();
                 carrier.clear(&taken, &mut cleared);
+                caching::make_unkept(&mut cleared);
                 return TokenFuture::refused(cleared);
             }
             let count = taken.invalid_count;

@@ -74,6 +74,10 @@
 //! of the two layers therefore does not matter, a route may have its own level, and two [`TokenLayer`]s accept and
 //! return the token in both a cookie and a header.
 //!
+//! A response that is made of an error, a timeout or a panic *outside* of a [`TokenLayer`] has no token: the client does
+//! not wait for a write that its request has made. So put layers that make such responses, and those that set
+//! `Cache-Control`, inside.
+//!
 //! # What holds
 //!
 //! | a client that … | sees, through any instance |

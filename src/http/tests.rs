@@ -182,3 +182,66 @@ fn requests_with_different_cookies_belong_to_different_clients() {
         assert_eq!(set(&response), (vec![own], 0));
     }
 }
+
+/// The cookies that a response sets, and those that it deletes.
+fn given(response: &HeaderMap) -> (Vec<(String, Token)>, Vec<String>) {
+    let (mut set, mut gone) = (Vec::new(), Vec::new());
+    for line in response.get_all(SET_COOKIE) {
+        let (name, rest) = line.to_str().unwrap().split_once('=').unwrap();
+        let (value, attributes) = rest.split_once(';').unwrap();
+        match attributes.contains("Max-Age=0") {
+            true => gone.push(name.to_owned()),
+            false => set.push((name.to_owned(), key().verify(value).unwrap())),
+        }
+    }
+    (set, gone)
+}
+
+/// Otherwise each read of this browser would have to go to the primary, until the cookie expires.
+#[test]
+fn a_read_that_has_shown_what_nobody_knew_the_place_of_replaces_the_cookie_that_asks_for_it() {
+    let cookie = TokenCookie::signed_by(key());
+    let written = mark(1, 1).merge(&Token::of_unknown_place(Some(1)));
+    let brought = |names: &[&str]| Taken {
+        token: written.clone(),
+        cookies: names.iter().map(|name| format!("mainstem-token.{name}")).collect(),
+        ..Taken::default()
+    };
+    let give = |taken: &Taken, token: &Token| {
+        let mut response = HeaderMap::new();
+        cookie.give(&mut response, taken, &answer(token, true));
+        given(&response)
+    };
+    let shown = mark(1, 2);
+    let (set, gone) = give(&brought(&["0123abcd"]), &shown);
+    assert_eq!(gone, ["mainstem-token.0123abcd"]);
+    let [(name, token)] = &set[..] else { panic!("{set:?}") };
+    assert!(*token == shown && name.len() == "mainstem-token.0123abcd".len() && *name != gone[0], "{name}");
+    // All reads that bring the same have one name for it, in whatever order; others have another.
+    let names =
+        |taken: &Taken, token: &Token| give(taken, token).0.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let (two, reversed) = (brought(&["00000001", "00000002"]), brought(&["00000002", "00000001"]));
+    assert_eq!(names(&two, &shown), names(&reversed, &mark(1, 3)));
+    assert_ne!(names(&two, &shown), names(&brought(&["00000001"]), &shown));
+    // As long as it is asked for, the cookie stays.
+    let (set, gone) = give(&brought(&["0123abcd"]), &written.merge(&shown));
+    assert!(gone.is_empty() && set.len() == 1 && set[0].0 == "mainstem-token", "{set:?} {gone:?}");
+}
+
+#[test]
+fn a_cookie_of_the_same_name_is_overwritten_and_not_deleted() {
+    let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
+    let line = "mainstem-token.0123abcd=x".parse().unwrap();
+    let request = HeaderMap::from_iter([(HeaderName::from_static("cookie"), line)]);
+    let in_flight = together.enter(&request);
+    let names = (0..20).map(|number| format!("mainstem-token.{number:08x}"));
+    let taken = Taken { cookies: names.collect(), ..Taken::default() };
+    for log in 1..20 {
+        let mut response = HeaderMap::new();
+        let token = mark(1, log);
+        cookie.give(&mut response, &taken, &Answer { in_flight: Some(&in_flight), ..answer(&token, true) });
+        let (set, gone) = given(&response);
+        let [(name, _)] = &set[..] else { panic!("{set:?}") };
+        assert!(!gone.contains(name), "{log}");
+    }
+}

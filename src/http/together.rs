@@ -111,8 +111,9 @@ impl InFlight {
     pub(super) fn note(&self, name: &str, token: &Token, gone: &[String], now: Instant) {
         if let Some(group) = self.together.lock().get_mut(&self.client) {
             group.forget_old(now);
-            let (folded, mut given): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut group.given).into_iter().partition(|given| gone.contains(&given.name));
+            // One of the same name is overwritten.
+            let others = std::mem::take(&mut group.given).into_iter().filter(|given| given.name != name);
+            let (folded, mut given): (Vec<_>, Vec<_>) = others.partition(|given| gone.contains(&given.name));
             // As old as the oldest in it, or what is carried from one to the next would never be forgotten.
             let at = folded.iter().map(|folded| folded.at).min().unwrap_or(now);
             given.push(Given { name: name.to_owned(), token: token.clone(), at });

@@ -88,13 +88,18 @@ async fn targeted_cache_control_is_removed_when_a_token_or_cookie_is_set() {
             let store = store.clone();
             async move {
                 written(&store).await;
-                let response = http::Response::builder().header("cdn-cache-control", "max-age=60");
+                let response = http::Response::builder()
+                    .header("cdn-cache-control", "max-age=60")
+                    .header("x-accel-expires", "60")
+                    .header("edge-control", "max-age=60");
                 Ok::<Response, std::convert::Infallible>(response.body(Body::empty()).unwrap())
             }
         });
         for method in ["GET", "POST"] {
             let response = answer(&mut carrier.layer(writes.clone()), request(method, &[])).await;
-            assert_eq!(values(&response, "cdn-cache-control"), [""; 0], "{method}");
+            for name in ["cdn-cache-control", "x-accel-expires", "edge-control"] {
+                assert_eq!(values(&response, name), [""; 0], "{method} {name}");
+            }
         }
     }
 }
