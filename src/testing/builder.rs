@@ -8,7 +8,7 @@ use super::{
     account::Account,
     cluster::{LocalCluster, Shared},
     create, folder, ports,
-    programs::Programs,
+    programs::{Programs, absolute},
     server::Environment,
     settings::Settings,
     watchdog::Watchdog,
@@ -82,7 +82,7 @@ impl ClusterBuilder {
     /// Default: an empty database cluster. The programs must have the version that wrote the data. Data that take long
     /// to create, such as those of a benchmark, are created only once this way.
     pub fn begin_with(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.saved = Some(folder.into());
+        self.saved = Some(absolute(folder.into()));
         self
     }
 

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use super::{
     node::{Node, lock},
     ports,
-    programs::Programs,
+    programs::{Programs, absolute},
     replay, scram,
     settings::Upstream,
 };
@@ -98,6 +98,7 @@ impl Node {
     ///
     /// When the future is dropped, the folder is incomplete.
     pub async fn save(&self, folder: &Path) -> Result<()> {
+        let folder = &absolute(folder.to_owned());
         let _change = self.change.lock().await;
         if self.is_running() {
             return Err(

@@ -21,8 +21,15 @@ pub struct TestDatabase<'a, C: TestCluster = LocalCluster> {
 
 impl<'a, C: TestCluster> TestDatabase<'a, C> {
     pub(super) async fn create(cluster: &'a C) -> Result<Self> {
-        let name = format!("test_{}", cluster.next_database_number());
         let primary = cluster.primary();
+        let name = loop {
+            let name = format!("test_{}", cluster.next_database_number());
+            // Data that a cluster begins with may have some.
+            let is_free = format!("SELECT count(*) = 0 FROM pg_database WHERE datname = '{name}'");
+            if sql::ask_bool(&primary.url(), primary.name(), &is_free).await? {
+                break name;
+            }
+        };
         sql::ask(&primary.url(), primary.name(), &format!("CREATE DATABASE {name}")).await?;
         cluster.wait_until_caught_up().await?;
         Ok(Self { cluster, name })

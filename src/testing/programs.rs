@@ -63,7 +63,7 @@ impl Programs {
     /// [`Configuration`](crate::ErrorKind::Configuration) if a program is missing there or the version is not one of
     /// 15 to 19.
     pub fn at(folder: impl Into<PathBuf>) -> Result<Self> {
-        let folder = folder.into();
+        let folder = absolute(folder.into());
         examine(&folder, &ask_version).map_err(|reason| {
             Error::configuration(format!(
                 "no usable PostgreSQL programs in {}: {reason}; pass the folder that has {}",
@@ -97,6 +97,11 @@ impl Programs {
     }
 }
 
+/// The programs run in other folders than this process.
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// Everything that the search depends on, so that tests can search a machine that does not exist.
 struct Search<A> {
     variable: Option<PathBuf>,
@@ -109,8 +114,8 @@ impl Search<fn(&Path) -> io::Result<String>> {
     fn of_this_machine() -> Self {
         Self {
             // Set but empty is how a script says "not set".
-            variable: env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
-            path: env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
+            variable: env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(|value| absolute(value.into())),
+            path: env::var_os("PATH").map(|path| env::split_paths(&path).map(absolute).collect()).unwrap_or_default(),
             root: PathBuf::from("/"),
             ask_version,
         }

@@ -112,9 +112,15 @@ pub(super) fn run_check<S>(name: &str, store: impl Future<Output = S>, check: im
     let runtime = runtime();
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
-            let store = store.await;
-            if tokio::time::timeout(LIMIT, check(&store)).await.is_err() {
-                panic!("{name}: not through after {LIMIT:?}: some call of the store does not return");
+            let checked = async {
+                let store = store.await;
+                check(&store).await;
+            };
+            if tokio::time::timeout(LIMIT, checked).await.is_err() {
+                panic!(
+                    "{name}: not through after {LIMIT:?}: some call of the store does not return, or all of them together \
+                     take too long"
+                );
             }
         });
     }));
