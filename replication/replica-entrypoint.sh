@@ -21,6 +21,9 @@ fail() {
 : "${PGDATA:?replica-entrypoint: where shall the data go?}"
 : "${PRIMARY_HOST:?replica-entrypoint: which host is the primary?}"
 : "${REPLICA_NAME:?replica-entrypoint: which slot of the primary is this replica to use?}"
+case $REPLICA_NAME in
+*[!a-z0-9_]*) fail "REPLICA_NAME is $REPLICA_NAME, and a slot's name has only lower-case letters, digits and _" ;;
+esac
 PRIMARY_PORT=${PRIMARY_PORT:-5432}
 PRIMARY_WAIT_SECONDS=${PRIMARY_WAIT_SECONDS:-60}
 if [ -z "${REPLICATOR_PASSWORD:-}" ] && [ -n "${REPLICATOR_PASSWORD_FILE:-}" ]; then
@@ -71,7 +74,8 @@ until run pg_isready --quiet --host "$PRIMARY_HOST" --port "$PRIMARY_PORT" --tim
     run sleep 0.5
 done
 
-conninfo="host=$PRIMARY_HOST port=$PRIMARY_PORT user=replicator passfile=$passfile application_name=$REPLICA_NAME"
+quoted=$(printf '%s' "$passfile" | sed "s/['\\\\]/\\\\&/g")
+conninfo="host=$PRIMARY_HOST port=$PRIMARY_PORT user=replicator passfile='$quoted' application_name=$REPLICA_NAME"
 conninfo="$conninfo connect_timeout=5 keepalives_idle=10 keepalives_interval=5 keepalives_count=3"
 
 replication() {
