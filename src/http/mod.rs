@@ -92,8 +92,8 @@
 //! them. Of reads, only the last one's token is kept, hence the fourth line.
 //!
 //! What a token refers to may be lost after a failover. [`error_response`] answers that with 412, once, and the token
-//! is discarded: the next request of the client reads what is there. (With an unsigned header beside a cookie, perhaps
-//! twice: what arrived unsigned is discarded first.)
+//! is discarded, apart from what the request itself has appended: the next request of the client reads what is there.
+//! (With an unsigned header beside a cookie, perhaps twice: what arrived unsigned is discarded first.)
 //!
 //! # The head goes first
 //!

@@ -57,6 +57,8 @@ struct State {
     token: Token,
     /// What a client has claimed and no read has shown yet. Reads must contain it all the same.
     unproven: Token,
+    /// What was appended in this session: part of `token`.
+    appended: Token,
     /// How often the token was requested; each read requests it.
     looks: u64,
     /// How often the session was reset.
@@ -88,7 +90,14 @@ impl Session {
     /// informed.
     pub fn forget(&self) {
         let mut own = self.lock();
-        (own.token, own.unproven, own.forgets) = (Token::new(), Token::new(), own.forgets + 1);
+        *own = State { looks: own.looks, forgets: own.forgets + 1, ..State::default() };
+    }
+
+    /// Adds what was appended, or may have been.
+    pub(crate) fn appended(&self, token: &Token) {
+        let mut own = self.lock();
+        own.token = own.token.merge(token);
+        own.appended = own.appended.merge(token);
     }
 
     /// Adds what a call that contained `asked` has seen.
@@ -135,11 +144,12 @@ impl Session {
     }
 
     /// Drops what made a read fail. If a client's claim asks for more than the rest does, only the claim is dropped: a
-    /// forged claim cannot make the session forget what is true.
+    /// forged claim cannot make the session forget what is true. What was appended in this session stays, once: it is
+    /// newer than what was lost before, unless it is lost itself.
     pub(crate) fn give_up(&self) {
         let mut own = self.lock();
         if own.whole() == own.token {
-            (own.token, own.forgets) = (Token::new(), own.forgets + 1);
+            (own.token, own.forgets) = (std::mem::take(&mut own.appended), own.forgets + 1);
         }
         own.unproven = Token::new();
     }

@@ -72,7 +72,7 @@ impl AppendInFlight {
             Err(error) if error.is_outcome_unknown() => {}
             Ok(appended) => {
                 if let Some((session, _)) = self.0.session.take() {
-                    session.advance(&Token::new(), appended.token());
+                    session.appended(appended.token());
                 }
             }
             Err(_) => self.0.session = None,
@@ -83,7 +83,7 @@ impl AppendInFlight {
 impl Drop for AppendInFlight {
     fn drop(&mut self) {
         if let Some((session, unknown)) = &self.0.session {
-            session.see(unknown);
+            session.appended(unknown);
         }
     }
 }

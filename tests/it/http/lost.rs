@@ -75,6 +75,27 @@ async fn a_session_that_begins_anew_keeps_nothing_of_what_came() {
     }
 }
 
+/// What the session brought is lost, and what the request has appended before it was told so is not.
+#[tokio::test]
+async fn what_was_appended_in_the_request_itself_is_not_given_up() {
+    let store = MemoryEventStore::new();
+    let log = store.clone();
+    let service = service_fn(move |_: Request| {
+        let store = store.clone();
+        async move {
+            written(&store).await;
+            let _asked_by_a_read = current_session().unwrap().token();
+            Ok::<_, Infallible>(error_response(&Error::new(ErrorKind::LogDiverged, "lost")))
+        }
+    });
+    let mut jar = jar().await;
+    let response = answer(&mut TokenLayer::new(cookie()).layer(service.clone()), jar.request("POST")).await;
+    assert_eq!(response.status(), 412);
+    jar.keep(&response);
+    let own = log.last(&Filter::any_event()).await.unwrap().token().clone();
+    assert_eq!((jar.0.len(), jar.token()), (1, own));
+}
+
 #[tokio::test]
 async fn a_mark_that_is_not_the_sessions_costs_it_nothing() {
     let (store, jar) = (MemoryEventStore::new(), jar().await);
