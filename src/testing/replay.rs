@@ -116,11 +116,14 @@ pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Re
 
 /// The replicas that have not got this far on this timeline, each with its position.
 async fn behind<C: TestCluster>(cluster: &C, target: PgLsn, timeline: &str) -> Result<Vec<String>> {
-    // One whose receiver is gone has what it had received.
+    // One whose receiver is gone has what it had received, on the timeline of that time. Where control data is behind that, it
+    // counts as behind until it streams again.
     const POSITIONS: &str = "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), \
                              pg_get_wal_replay_pause_state(), \
-                             (SELECT upper(lpad(to_hex(received_tli), 8, '0')) FROM pg_stat_wal_receiver \
-                              WHERE status = 'streaming') \
+                             upper(lpad(to_hex(coalesce( \
+                                 (SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'), \
+                                 (SELECT greatest(timeline_id, min_recovery_end_timeline) \
+                                  FROM pg_control_checkpoint(), pg_control_recovery()))), 8, '0')) \
                              WHERE pg_is_in_recovery()";
     let mut behind = Vec::new();
     for node in cluster.replicas() {
