@@ -47,4 +47,4 @@ macro_rules! topics {
     };
 }
 
-topics! { append query page stream following condition repeat divergence limits fixed_streams concurrency dcb }
+topics! { append query page stream following waits condition repeat divergence limits fixed_streams concurrency dcb }

@@ -43,7 +43,7 @@ macro_rules! replicated_tests {
             cluster: each_test_has_a_database_on_all_nodes, who_is_behind_is_named_when_the_wait_is_over,
                 a_node_keeps_its_port_and_its_data_over_restarts, a_proxy_stands_in_front_of_a_node,
                 what_a_role_does_not_allow_is_refused;
-            event_store: append, query, page, following, condition, concurrency, dcb, repeat, fixed_streams, stream, divergence, limits;
+            event_store: append, query, page, following, waits, condition, concurrency, dcb, repeat, fixed_streams, stream, divergence, limits;
             failover: the_application_goes_on_after_a_failover_and_the_old_primary_comes_back_as_a_replica,
                 a_promoted_replica_fences_the_primary_that_still_runs,
                 without_a_replica_the_primary_reads_and_without_the_primary_only_writes_fail,

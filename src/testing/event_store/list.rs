@@ -53,6 +53,14 @@ macro_rules! __event_store_cases {
             pieces_among_appends_are_the_log: "who follows while many append misses and repeats nothing",
             a_piece_ends_at_its_bytes: "large events end a piece, which has one at least, and the next one begins with what had no room",
         }
+        waits {
+            a_wait_for_what_is_there_ends: "a wait for what has come already does not sleep",
+            a_wait_ends_with_the_next_append: "who waits is woken by what comes",
+            no_append_is_slept_through: "also if it comes while the wait begins",
+            a_wait_after_a_lost_event_ends: "a place that the log does not hold any more is not waited at",
+            a_wait_without_news_goes_on: "who waits for nothing rests",
+            a_read_at_least_as_new_as_an_append_contains_it: "the token of an append makes a read see it",
+        }
         condition {
             an_unchanged_boundary_takes_the_append: "events that do not match the filter do not break it",
             a_matching_event_after_the_read_is_a_conflict: "one that matches does, and the conflict names the first",

@@ -98,6 +98,7 @@ mod repeat;
 mod shapes;
 pub mod snapshots;
 mod stream;
+mod waits;
 
 use std::future::Future;
 

@@ -12,7 +12,7 @@ use mainstem::{
     Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, NewEvent, Result, Served, StreamPlace,
     backend::{
         After, Answer, AppendRequest, BoxFuture, BoxStream, Guard, LoadStreamAnswer, LoadStreamRequest, Piece,
-        QueryRequest, ReadAfterRequest,
+        QueryRequest, ReadAfterRequest, WaitRequest,
     },
 };
 
@@ -341,6 +341,11 @@ impl EventStore for FlawedStore {
     fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         let store = self.clone();
         Box::pin(async move { store.read_on(&request) })
+    }
+
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        let store = self.clone();
+        Box::pin(async move { store.wait(&request).await })
     }
 }
 

@@ -1,16 +1,48 @@
-//! How the flawed store continues a read.
+//! How the flawed store continues a read, and waits for more.
+
+use std::{future::pending, time::Duration};
 
 use mainstem::{
     Event, Result,
-    backend::{After, Piece, ReadAfterRequest},
+    backend::{After, Piece, ReadAfterRequest, WaitRequest},
 };
+use tokio::time::sleep;
 
 use super::{
     flawed::FlawedStore,
     flaws::{Flaw, matches},
 };
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 impl FlawedStore {
+    pub(super) async fn wait(&self, request: &WaitRequest) -> Result<()> {
+        let head = || self.log().events.last().map(Event::mark);
+        let mut begun = head();
+        match self.flaw {
+            Some(Flaw::SleepsForEver) => pending().await,
+            Some(Flaw::NeverRests) => return Ok(()),
+            Some(Flaw::SleepsThroughWhatComesAtOnce) if request.is_over(begun) => return Ok(()),
+            Some(Flaw::SleepsThroughWhatComesAtOnce) => {
+                sleep(2 * MOMENT).await;
+                begun = head();
+            }
+            _ => {}
+        }
+        loop {
+            let now = head();
+            let is_over = match self.flaw {
+                Some(Flaw::WaitsForTheNextAppend | Flaw::SleepsThroughWhatComesAtOnce) => now != begun,
+                Some(Flaw::WaitsAtLostEvents) => now.map_or(0, |head| head.position()) > request.after.position(),
+                _ => request.is_over(now),
+            };
+            if is_over {
+                return Ok(());
+            }
+            sleep(MOMENT).await;
+        }
+    }
+
     pub(super) fn read_on(&self, request: &ReadAfterRequest) -> Result<Piece> {
         let log = self.log();
         let (after, until) = (request.after.position(), request.until.unwrap_or(u64::MAX));

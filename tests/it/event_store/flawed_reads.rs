@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::unfold;
 use mainstem::{
-    Error, ErrorKind, Event, Filter, Mark, Result, Served,
+    Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Served,
     backend::{Answer, Bounds, BoxStream, Order, QueryRequest},
 };
 
@@ -22,7 +22,9 @@ impl FlawedStore {
         if self.has(Flaw::FailsOnAnEmptyLog) && log.events.is_empty() {
             return Err(Error::new(ErrorKind::Schema, "there is no log yet"));
         }
-        let events = if self.has(Flaw::ReadsWhatWasBefore) { &log.before } else { &log.events };
+        let is_behind = self.has(Flaw::ReadsWhatWasBefore)
+            || self.has(Flaw::IgnoresTokens) && matches!(request.consistency, Consistency::AtLeast(_));
+        let events = if is_behind { &log.before } else { &log.events };
         let mut selected: Vec<&Event> = events.iter().filter(|event| self.within(request.bounds, event)).collect();
         let limit = request.limit.map_or(usize::MAX, |limit| usize::try_from(limit).expect("a limit"));
         let newest_first = request.order == Order::NewestFirst;

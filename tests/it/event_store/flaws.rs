@@ -105,6 +105,13 @@ flaws! {
     ReachesTheHeadFromItsWindow => [a_piece_up_to_a_position_looks_no_further, pieces_among_appends_are_the_log];
     ReadsOnFromAnyMark => [reading_on_from_what_the_log_does_not_hold_has_diverged];
     TakesALimitOfZeroForNone => [a_piece_of_no_events_only_asks_for_its_place];
+    // What is waited for.
+    SleepsForEver => [a_wait_for_what_is_there_ends, a_wait_ends_with_the_next_append, a_wait_after_a_lost_event_ends];
+    WaitsForTheNextAppend => [a_wait_for_what_is_there_ends, a_wait_after_a_lost_event_ends];
+    SleepsThroughWhatComesAtOnce => [no_append_is_slept_through];
+    WaitsAtLostEvents => [a_wait_after_a_lost_event_ends];
+    NeverRests => [a_wait_without_news_goes_on];
+    IgnoresTokens => [a_read_at_least_as_new_as_an_append_contains_it];
     // Fixed streams.
     IgnoresExpectedVersions => [
         a_stream_is_begun_only_once, an_exact_version_is_neither_higher_nor_lower, each_version_of_a_stream_has_one_winner,
