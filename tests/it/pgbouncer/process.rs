@@ -19,6 +19,7 @@ pub(crate) struct PgBouncer {
     child: Child,
     port: u16,
     password: String,
+    log: PathBuf,
 }
 
 /// The program, unless this machine has none.
@@ -32,28 +33,48 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 impl PgBouncer {
     pub(crate) async fn start(program: &Path, cluster: &LocalCluster, node: &Node) -> Self {
+        // Somebody else may have taken the port meanwhile.
+        for _ in 0..5 {
+            if let Some(bouncer) = Self::try_start(program, cluster, node).await {
+                return bouncer;
+            }
+        }
+        panic!("PgBouncer ends at once");
+    }
+
+    async fn try_start(program: &Path, cluster: &LocalCluster, node: &Node) -> Option<Self> {
         let password = node.url().split(['@', ':']).nth(2).unwrap().to_owned();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let name = format!("pgbouncer-{port}");
         let users =
             files::write(&cluster.folder().join(format!("{name}.txt")), &format!("\"mainstem\" \"{password}\"\n"));
+        let log = cluster.folder().join(format!("{name}.log"));
         let settings = format!(
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
              default_pool_size = {SESSIONS}\nmax_client_conn = 200\nlogfile = {}\n",
             node.port(),
             users.display(),
-            cluster.folder().join(format!("{name}.log")).display(),
+            log.display(),
         );
         let settings = files::write(&cluster.folder().join(format!("{name}.ini")), &settings);
         let child = Self::command(program, &settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let bouncer = Self { child, port, password };
+        let mut bouncer = Self { child, port, password, log };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        while !bouncer.listens() {
+            if bouncer.child.try_wait().unwrap().is_some() {
+                return None;
+            }
             assert!(Instant::now() < deadline, "PgBouncer does not listen");
             sleep(Duration::from_millis(10)).await;
         }
-        bouncer
+        Some(bouncer)
+    }
+
+    /// Whether it is this one that listens at its port: it has said so.
+    fn listens(&self) -> bool {
+        let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+        said.contains("process up") && TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
     }
 
     /// It ends with the thread that starts it, and refuses to run as root, as the server does.
@@ -75,6 +96,11 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!("PgBouncer at {}, the last lines first: {last:#?}", self.port);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
