@@ -74,6 +74,10 @@ async fn rows_come_one_by_one_and_a_copy_is_refused() {
         assert!(error.to_string().contains("pooler"), "{error}");
     }
     client.query("SELECT 1", &[]).await.unwrap();
+    if process::ends_after_a_cancel() {
+        eprintln!("SKIPPED: this PgBouncer may end after a cancel request, so no stream is given up");
+        return;
+    }
     let mut rows = client.query_stream("SELECT generate_series(1, 1000000000), repeat('x', 1000)", &[]).await.unwrap();
     rows.next().await.unwrap().unwrap();
     drop(rows);

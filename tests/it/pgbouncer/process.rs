@@ -31,6 +31,13 @@ pub(crate) fn program() -> Option<PathBuf> {
     candidates.find(|program| program.is_file())
 }
 
+/// Whether this version may end after a cancel request: 1.18 and 1.19.0, see `docs/operations.md`.
+pub(crate) fn ends_after_a_cancel() -> bool {
+    let said = program().and_then(|program| Command::new(program).arg("--version").output().ok());
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    ["PgBouncer 1.18.", "PgBouncer 1.19.0"].iter().any(|version| said.contains(version))
+}
+
 impl PgBouncer {
     pub(crate) async fn start(program: &Path, cluster: &LocalCluster, node: &Node) -> Self {
         // Somebody else may have taken the port meanwhile.
