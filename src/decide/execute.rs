@@ -165,8 +165,8 @@ impl<C: Command> Execute<'_, C> {
                     continue;
                 }
                 // A replica's past is no reason to fail either.
-                Err(_) if level != Consistency::Strong => {
-                    retry.attempts.confirmations += 1;
+                Err(error) if level != Consistency::Strong => {
+                    retry.confirm(&error);
                     level = Consistency::Strong;
                     continue;
                 }
@@ -189,8 +189,8 @@ impl<C: Command> Execute<'_, C> {
             let decided = decided.and_then(|decision| Ok((self.events(&decision)?, decision)));
             let (events, decision) = match decided {
                 Ok(decided) => decided,
-                Err(_) if level != Consistency::Strong => {
-                    retry.attempts.confirmations += 1;
+                Err(error) if level != Consistency::Strong => {
+                    retry.confirm(&error);
                     level = Consistency::Strong;
                     continue;
                 }
@@ -257,7 +257,7 @@ impl<C: Command> Execute<'_, C> {
                 }
                 // Events that were made of a replica's past.
                 ErrorKind::InvalidInput if *level != Consistency::Strong && !is_unknown => {
-                    retry.attempts.confirmations += 1;
+                    retry.confirm(&error);
                     return Ok(None);
                 }
                 ErrorKind::InvalidInput => return Err(error),

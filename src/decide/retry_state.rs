@@ -62,6 +62,12 @@ impl RetryState {
         }
     }
 
+    /// Counts an error that may rest on a replica's past, and is looked into on the primary.
+    pub(super) fn confirm(&mut self, error: &Error) {
+        tracing::debug!(target: DECIDE, error = %error.for_log(), "a command failed on a replica's past; deciding on the primary");
+        self.attempts.confirmations += 1;
+    }
+
     /// Waits until the next attempt is due; returns the last attempt's error if there is none.
     pub(super) async fn wait(&mut self, error: Error) -> Result<(), Error> {
         let kind = error.kind();

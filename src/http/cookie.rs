@@ -212,8 +212,8 @@ impl TokenCookie {
         }
         // A read may have shown that what a cookie asks for is no longer needed, such as a place that nobody knows. As long
         // as the client sends it, each read would have to go to the primary.
-        let covers = answer.token.merge(&taken.token) == *answer.token;
-        if answer.is_read && covers && !self.is_crowded(taken) {
+        let covers = || answer.token.merge(&taken.token) == *answer.token;
+        if answer.is_read && !self.is_crowded(taken) && covers() {
             let is_set = answer.is_news && self.set(response, &self.name, answer.token);
             return (is_set.then(|| self.name.clone()), Vec::new());
         }
